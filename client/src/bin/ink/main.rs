@@ -1,0 +1,2 @@
+//! `ink`, Inkstone's command line.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Real clusters of Inkstone under faults.

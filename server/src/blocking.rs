@@ -1,0 +1,55 @@
+//! Runs what may touch a disk away from the runtime's threads, a bounded number at a time.
+//!
+//! Promises: at most `threads` closures run at once, at most `waiting` more wait; beyond that the caller is refused.
+//! Mapped pages count as disk: every read of the log and every search goes through here.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task;
+
+/// Too much is waiting already; nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{waiting} reads wait for a thread already")]
+pub struct Busy {
+    /// The bound that was hit.
+    pub waiting: usize,
+}
+
+/// A bounded pool for one kind of work. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Blocking {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    waiting_max: usize,
+}
+
+impl Blocking {
+    /// A pool of so many threads with so many places to wait for one.
+    pub fn new(threads: usize, waiting: usize) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(threads)),
+            waiting: Arc::new(Semaphore::new(threads + waiting)),
+            waiting_max: waiting,
+        }
+    }
+
+    /// Runs `work` on a thread that may block. When the caller goes away the work is still finished.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let busy = Busy { waiting: self.waiting_max };
+        let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy)?;
+        let turn = Arc::clone(&self.running)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        let result = task::spawn_blocking(move || {
+            let result = work();
+            drop((turn, place));
+            result
+        });
+        Ok(result.await.expect("a panic aborts the process"))
+    }
+}

@@ -1,0 +1,9 @@
+//! The server of Inkstone: one process, one Raft group, gRPC in front.
+
+pub mod blocking;
+pub mod clock;
+pub mod grpc;
+pub mod indexer;
+pub mod node;
+pub mod raft;
+pub mod tail;

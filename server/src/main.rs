@@ -1,0 +1,2 @@
+//! `inkstone`, the server.
+fn main() {}

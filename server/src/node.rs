@@ -1,0 +1,1 @@
+//! One node: data directory, group, indexer, services.

@@ -1,0 +1,94 @@
+//! What can go wrong in the store, told apart by what a caller does about it.
+//!
+//! Promises: every variant that concerns bytes on disk names the file, the position, what was expected and what was
+//! found. Must not know: gRPC codes, Raft's errors.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Bytes on disk that are not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: damaged at byte {position}: {what}", file = file.display())]
+pub struct Damage {
+    /// The damaged file, as it was opened.
+    pub file: PathBuf,
+    /// Where in it, in bytes.
+    pub position: u64,
+    /// What was expected and what was found.
+    pub what: String,
+}
+
+/// A write, sync or other change of the disk failed, or an earlier one did: the log takes no more (it is latched), and
+/// what was under way may or may not be durable.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the log has stopped after a failed write: {cause}")]
+pub struct WriteError {
+    /// The first failure.
+    pub cause: String,
+}
+
+/// A read that did not give its bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The bytes are there and wrong. They were not returned.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// Below the first that is kept.
+    #[error("{at} is below {first}, the first that is kept")]
+    Purged {
+        /// What was asked for: an index or an offset.
+        at: u64,
+        /// The first that can be had.
+        first: u64,
+    },
+    /// The disk would not read.
+    #[error("{file}: {source}", file = file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds the directory's lock.
+    #[error("{dir} is in use by another process; stop it, or use another data directory", dir = dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory belongs to another cluster or node.
+    #[error("{file}: belongs to {found}, not to {expected}", file = file.display())]
+    Foreign {
+        /// The file that says so.
+        file: PathBuf,
+        /// Whose it should be.
+        expected: String,
+        /// Whose it is.
+        found: String,
+    },
+    /// The format is newer than this program.
+    #[error("{file}: format version {found} is not one that this release reads (up to {known})", file = file.display())]
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest that is understood.
+        known: u32,
+    },
+    /// What may have been acknowledged is damaged; nothing was cut.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The disk failed.
+    #[error("{file}: {source}", file = file.display())]
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,3 @@
+//! Bytes to values and back, as `FORMAT.md` lays them out: pure functions, no I/O.
+
+pub mod batch;

@@ -1,0 +1,1 @@
+//! The disk as a trait, and the real one.

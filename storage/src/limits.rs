@@ -1,0 +1,39 @@
+//! Every bound of the system, in one place, with its unit. At a bound the caller is refused; memory does not grow.
+
+/// Bytes of a record's body and attributes together.
+pub const RECORD_SIZE_MAX: usize = 1 << 20;
+/// Attributes of one record.
+pub const ATTRIBUTES_MAX: usize = 64;
+/// Bytes of an attribute's key.
+pub const ATTRIBUTE_KEY_SIZE_MAX: usize = 255;
+/// Bytes of an attribute's value.
+pub const ATTRIBUTE_VALUE_SIZE_MAX: usize = 65_535;
+/// Records of one batch.
+pub const BATCH_RECORDS_MAX: usize = 10_000;
+/// Bytes of a batch's records, before compression.
+pub const BATCH_SIZE_MAX: usize = 4 << 20;
+/// Bytes of a log's name.
+pub const LOG_NAME_SIZE_MAX: usize = 255;
+/// Bytes of batches that are merged into one entry. A single batch may be larger.
+pub const ENTRY_MERGE_SIZE_MAX: usize = 1 << 20;
+/// Batches in one entry.
+pub const ENTRY_BATCHES_MAX: usize = 4_096;
+/// Bytes of one entry's payload: the largest batch, its worst encoding, and headers.
+pub const PAYLOAD_SIZE_MAX: usize = 8 << 20;
+/// Receipts kept of one producer, which is also how many appends it may have in flight.
+pub const PRODUCER_RECEIPTS_MAX: usize = 16;
+/// A producer is forgotten after so long of its log's own append time, in nanoseconds: 24 hours.
+pub const PRODUCER_FORGOTTEN_AFTER: i64 = 24 * 3_600 * 1_000_000_000;
+/// Bytes of a search query.
+pub const QUERY_SIZE_MAX: usize = 4 << 10;
+/// Nesting of a search query.
+pub const QUERY_DEPTH_MAX: usize = 32;
+/// Terms, phrases and ranges of a search query.
+pub const QUERY_CLAUSES_MAX: usize = 256;
+/// Hits of one page.
+pub const SEARCH_HITS_MAX: usize = 1_000;
+/// Bytes of a token; a longer one is kept as a prefix and a hash.
+pub const TOKEN_SIZE_MAX: usize = 255;
+
+const _: () = assert!(RECORD_SIZE_MAX <= BATCH_SIZE_MAX);
+const _: () = assert!(BATCH_SIZE_MAX < PAYLOAD_SIZE_MAX && ENTRY_MERGE_SIZE_MAX < PAYLOAD_SIZE_MAX);
