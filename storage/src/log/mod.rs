@@ -1,12 +1,16 @@
 //! The log engine of one group: an append-only sequence of entries in segment files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::types::{BatchOutcome, Entry, EntryId, Identity, LogId, Record, Vote};
+
+mod data_dir;
+
+pub use self::data_dir::DirLock;
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -197,25 +201,6 @@ impl Log {
     }
     /// Verifies every sealed segment; the first damage ends it.
     pub fn verify(&self) -> Result<(), ReadError> {
-        todo!()
-    }
-}
-
-/// Holds `<data>/LOCK` while it lives.
-#[derive(Debug)]
-pub struct DirLock {}
-
-impl DirLock {
-    /// Creates the data directory when missing and locks it for this process.
-    pub fn acquire(data_dir: &Path) -> Result<Self, OpenError> {
-        todo!()
-    }
-    /// The identity that the directory was given, if it was.
-    pub fn identity(&self) -> Result<Option<Identity>, OpenError> {
-        todo!()
-    }
-    /// Gives the directory its identity, durably. It must have none.
-    pub fn set_identity(&self, identity: Identity) -> Result<(), OpenError> {
         todo!()
     }
 }

@@ -5,6 +5,7 @@
 
 use super::BadBatch;
 use super::records::{PLAIN_SIZE_MAX, RECORD_ENCODED_SIZE_MIN};
+use crate::format::layout::{get, put};
 use crate::limits::{BATCH_RECORDS_MAX, ENTRY_BATCHES_MAX};
 use crate::types::{BatchHeader, Codec, LogId, Producer};
 
@@ -216,14 +217,4 @@ fn check_bounds(header: &BatchHeader, position: usize) -> Result<(), BadBatch> {
         ));
     }
     Ok(())
-}
-
-fn get<const SIZE: usize>(bytes: &[u8], offset: usize) -> [u8; SIZE] {
-    let field = bytes.get(offset..).and_then(<[u8]>::first_chunk);
-    *field.expect("the offsets and sizes of fields are constants inside the header")
-}
-
-fn put<const SIZE: usize>(bytes: &mut [u8], offset: usize, value: [u8; SIZE]) {
-    let field = bytes.get_mut(offset..).and_then(<[u8]>::first_chunk_mut);
-    *field.expect("the offsets and sizes of fields are constants inside the header") = value;
 }
