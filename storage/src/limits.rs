@@ -24,6 +24,16 @@ pub const PAYLOAD_SIZE_MAX: usize = 8 << 20;
 pub const PRODUCER_RECEIPTS_MAX: usize = 16;
 /// A producer is forgotten after so long of its log's own append time, in nanoseconds: 24 hours.
 pub const PRODUCER_FORGOTTEN_AFTER: i64 = 24 * 3_600 * 1_000_000_000;
+/// Producers that one log remembers; a further one is refused until an older one is forgotten.
+pub const PRODUCERS_MAX: usize = 100_000;
+/// Bytes of batches that a leader has taken and not yet answered.
+pub const APPENDS_IN_FLIGHT_SIZE_MAX: usize = 64 << 20;
+/// Batches that wait to be proposed.
+pub const APPENDS_WAITING_MAX: usize = 16_384;
+/// Bytes of payload in one message to a peer: more entries go into the next one.
+pub const REPLICATION_SIZE_MAX: usize = 2 << 20;
+/// Bytes of a message that a peer or a client may send.
+pub const MESSAGE_SIZE_MAX: usize = 16 << 20;
 /// Bytes of a search query.
 pub const QUERY_SIZE_MAX: usize = 4 << 10;
 /// Nesting of a search query.
@@ -35,5 +45,6 @@ pub const SEARCH_HITS_MAX: usize = 1_000;
 /// Bytes of a token; a longer one is kept as a prefix and a hash.
 pub const TOKEN_SIZE_MAX: usize = 255;
 
+const _: () = assert!(PAYLOAD_SIZE_MAX + REPLICATION_SIZE_MAX < MESSAGE_SIZE_MAX);
 const _: () = assert!(RECORD_SIZE_MAX <= BATCH_SIZE_MAX);
 const _: () = assert!(BATCH_SIZE_MAX < PAYLOAD_SIZE_MAX && ENTRY_MERGE_SIZE_MAX < PAYLOAD_SIZE_MAX);

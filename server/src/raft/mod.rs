@@ -1,16 +1,60 @@
 //! The Raft group as the rest of the server sees it: propose, confirm a read, look at the small state.
+//!
+//! Read [`types`] (how openraft is filled in), `log_store` (the store as openraft's log), `state` and `state_machine`
+//! (what entries do), `ingest` (appends on their way in), `read_index` (linearizable reads on any node), `network` and
+//! `peers` (the other members), `wire` (protobuf). Nothing outside this folder and `grpc/peer.rs` names openraft.
+//! Must not know: gRPC services, tantivy.
 
+mod ingest;
+mod log_store;
+mod network;
+mod peers;
+mod read_index;
+mod snapshot;
+mod state;
+mod state_machine;
+pub mod types;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inkstone_proto::peer_v1 as peer;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
-use inkstone_proto::v1::NodeInfo;
+use inkstone_proto::v1;
 use inkstone_storage::format::batch::EncodedBatch;
-use inkstone_storage::log::Log;
+use inkstone_storage::log::{Checkpoint, Log};
 use inkstone_storage::types::LogId;
+use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Config, ServerState, SnapshotPolicy};
+use parking_lot::RwLock;
+use prost::Message;
 use tonic::transport::Channel;
 
+use crate::blocking::Blocking;
+use crate::clock::Clock;
 use crate::tail::Applied;
+
+pub use ingest::Pending;
+pub use peers::{GROUP, Peers, Purpose, connect_lazily};
+pub use read_index::ReadIndexError;
+pub use state::{LogInfo, Receipt, Refusal};
+pub use types::Member;
+
+use ingest::Ingest;
+use log_store::LogStore;
+use network::Network;
+use state::State;
+use state_machine::StateMachine;
+use types::{Proposal, ProposalKind, Raft, TypeConfig};
+
+/// Threads that read the log for replication, apply and snapshots, and places to wait for one: more than one reader for
+/// each peer and apply, so that none is ever refused.
+const RAFT_READ_THREADS: usize = 4;
+const RAFT_READS_WAITING: usize = 256;
 
 /// Who leads, as this node knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,68 +62,9 @@ pub enum Leader {
     /// This node.
     Here,
     /// Another one.
-    There(NodeInfo),
+    There(v1::NodeInfo),
     /// Nobody that is known.
     Unknown,
-}
-
-/// A log as the small state has it. Times: nanoseconds since the Unix epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogInfo {
-    /// Its number.
-    pub id: LogId,
-    /// Its name.
-    pub name: String,
-    /// The first offset that can be read.
-    pub first_offset: u64,
-    /// The offset that the next record will get.
-    pub next_offset: u64,
-    /// When it was created.
-    pub created_time: i64,
-    /// When the last append was taken; 0: never.
-    pub last_append_time: i64,
-}
-
-/// What an append that took effect is answered with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// Offset of the first record.
-    pub first_offset: u64,
-    /// Offset behind the last.
-    pub next_offset: u64,
-    /// When the leader took it, nanoseconds since the Unix epoch.
-    pub append_time: i64,
-    /// Whether an earlier try had taken effect.
-    pub duplicate: bool,
-}
-
-/// Why apply refused a batch: it had no effect. The same on every node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The log does not exist (any more).
-    #[error("no log with that number")]
-    LogNotFound,
-    /// `expected_offset` is not the log's next offset.
-    #[error("the log's next offset is {next_offset}")]
-    OffsetMismatch {
-        /// Where the log's end is.
-        next_offset: u64,
-    },
-    /// A newer epoch has written.
-    #[error("fenced: epoch {epoch} of this producer has written")]
-    ProducerFenced {
-        /// The epoch that holds.
-        epoch: u32,
-    },
-    /// Not the next sequence number.
-    #[error("sequence {expected} is next")]
-    SequenceGap {
-        /// The next one.
-        expected: u64,
-    },
-    /// Older than the receipts that are kept: it took effect or not, nobody knows any more.
-    #[error("that sequence's receipt is not kept any more")]
-    ReceiptForgotten,
 }
 
 /// Why a proposal was not answered with its outcome.
@@ -89,7 +74,7 @@ pub enum ProposeError {
     #[error("this node does not lead")]
     NotLeader {
         /// Who does, if known.
-        leader: Option<NodeInfo>,
+        leader: Option<v1::NodeInfo>,
     },
     /// Not proposed: too many bytes are in flight.
     #[error("too many appends are in flight ({bound} bytes)")]
@@ -108,101 +93,329 @@ pub enum ProposeError {
     Stopping,
 }
 
-/// Why a linearizable read could not be confirmed. It had no effect in any case.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum ReadIndexError {
-    /// No leader is known, or it could not reach a majority in time.
-    #[error("no leader answered in time")]
-    NoLeader {
-        /// Who leads, if known.
-        leader: Option<NodeInfo>,
-    },
-    /// The deadline passed.
-    #[error("timed out")]
-    Timeout,
-    /// The node is stopping or has failed.
-    #[error("the node is stopping")]
-    Stopping,
-}
-
 /// The outcome of an append: the outer error says that there is no outcome, the inner one that it was refused at apply.
 pub type AppendOutcome = Result<Result<Receipt, Refusal>, ProposeError>;
+
+/// How often a leader says that it lives, and how long a follower waits before it campaigns. In milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// Between heartbeats.
+    pub heartbeat_ms: u64,
+    /// At least so long without a leader before campaigning.
+    pub election_min_ms: u64,
+    /// At most so long.
+    pub election_max_ms: u64,
+}
+
+/// What a group is opened with.
+#[derive(Debug, Clone)]
+pub struct GroupOptions {
+    /// The open log.
+    pub log: Log,
+    /// This node.
+    pub node_id: u64,
+    /// Its cluster.
+    pub cluster_id: [u8; 16],
+    /// How others reach it.
+    pub member: Member,
+    /// Raft's timings.
+    pub timings: Timings,
+    /// Time for appends without one.
+    pub clock: Clock,
+}
+
+/// Why a group could not be opened, or has stopped for good: the process ends, and a restart recovers.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
 
 /// The group's handle. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Group {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node_id: u64,
+    cluster_id: [u8; 16],
+    member: Member,
+    clock: Clock,
+    log: Log,
+    raft: Raft,
+    ingest: Ingest,
+    state: Arc<RwLock<State>>,
+    applied: Applied,
+    peers: Peers,
+}
+
+/// What openraft says of a proposal, in our words: only a refusal before the proposal is definite.
+fn propose_error(error: ClientWriteError<TypeConfig>) -> ProposeError {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => {
+            ProposeError::NotLeader { leader: forwarded(&forward) }
+        }
+        ClientWriteError::LogEntryDiscarded(_)
+        | ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_) => {
+            ProposeError::Unknown { why: error.to_string() }
+        }
+    }
+}
+
+fn forwarded(forward: &ForwardToLeader<TypeConfig>) -> Option<v1::NodeInfo> {
+    let id = forward.leader_id?;
+    Some(wire::node_to_wire(id, forward.leader_node.as_ref()?))
+}
+
+/// openraft's settings: pre-vote on, no snapshot by itself, no leader that leads again without an election.
+fn raft_config(timings: Timings) -> Result<Config, Fatal> {
+    Config {
+        cluster_name: "inkstone".to_owned(),
+        heartbeat_interval: timings.heartbeat_ms,
+        election_timeout_min: timings.election_min_ms,
+        election_timeout_max: timings.election_max_ms,
+        max_payload_entries: 4_096,
+        max_append_entries: Some(4_096),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        install_snapshot_timeout: 10_000,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|error| Fatal(format!("raft timings: {error}")))
 }
 
 impl Group {
-    /// Appends a batch: merged with what is waiting into one entry, proposed, and answered once applied. Dropping the
-    /// future never cancels the write. Refuses at once where it does not lead or is over its bound.
-    pub async fn append(&self, batch: EncodedBatch) -> AppendOutcome {
-        todo!()
+    /// Recovers the group from its log and starts it. A node that was never in a cluster does nothing until
+    /// [`Group::initialize`] or until a leader finds it.
+    pub async fn open(options: GroupOptions) -> Result<Self, Fatal> {
+        let GroupOptions { log, node_id, cluster_id, member, timings, clock } = options;
+        let config = Arc::new(raft_config(timings)?);
+        let fatal = |error: &dyn std::fmt::Display| Fatal(error.to_string());
+        let reads = Blocking::new(RAFT_READ_THREADS, RAFT_READS_WAITING);
+        let peers = Peers::new(cluster_id, node_id);
+        let network =
+            Network::new(peers.clone(), Duration::from_millis(timings.election_max_ms));
+        let machine =
+            StateMachine::open(log.clone(), reads.clone()).map_err(|error| fatal(&error))?;
+        let (state, applied) = (machine.shared(), machine.applied());
+        let store = LogStore::new(log.clone(), reads);
+        let raft = Raft::new(node_id, config, network, store, machine)
+            .await
+            .map_err(|error| fatal(&error))?;
+        let ingest = Ingest::start(raft.clone(), clock);
+        let inner =
+            Inner { node_id, cluster_id, member, clock, log, raft, ingest, state, applied, peers };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes these nodes the cluster's first members. On every one of them with the same members; once.
+    pub async fn initialize(&self, members: BTreeMap<u64, Member>) -> Result<(), Fatal> {
+        match self.inner.raft.initialize(members).await {
+            // Another node was faster, and its entry has come already: the same members by the rules of discovery.
+            Ok(()) | Err(RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => {
+                Ok(())
+            }
+            Err(error) => Err(Fatal(format!("the cluster could not be initialised: {error}"))),
+        }
+    }
+
+    /// Whether this node has a vote or an entry.
+    pub async fn is_initialized(&self) -> Result<bool, Fatal> {
+        self.inner.raft.is_initialized().await.map_err(|error| Fatal(error.to_string()))
+    }
+
+    /// Stops taking part. What is durable stays.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop cleanly");
+        }
+    }
+
+    /// Returns when the group has failed for good: a storage error, a panic.
+    pub async fn failed(&self) -> Fatal {
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_and_update().running_state {
+                return Fatal(fatal.to_string());
+            }
+            if metrics.changed().await.is_err() {
+                return Fatal("raft stopped".to_owned());
+            }
+        }
+    }
+
+    /// Takes a batch for proposal, in the order of calls, and returns what will become of it. Refuses at once where
+    /// this node does not lead or too much is in flight.
+    pub fn submit(&self, batch: EncodedBatch) -> Result<Pending, ProposeError> {
+        match self.leader() {
+            Leader::Here => self.inner.ingest.submit(batch),
+            Leader::There(leader) => Err(ProposeError::NotLeader { leader: Some(leader) }),
+            Leader::Unknown => Err(ProposeError::NotLeader { leader: None }),
+        }
     }
 
     /// Creates a log: its info, and whether it is new. Only where this node leads.
     pub async fn create_log(&self, name: &str) -> Result<(LogInfo, bool), ProposeError> {
-        todo!()
-    }
-
-    /// Returns once everything that was acknowledged before the call is visible here: asks the leader (or confirms its
-    /// own leadership with a majority), then waits for apply. Works on any node.
-    pub async fn linearize(&self, timeout: Duration) -> Result<u64, ReadIndexError> {
-        todo!()
+        let create = peer::CreateLog { name: name.to_owned(), time: self.inner.clock.unix_nanos() };
+        let command =
+            peer::Command { command: Some(peer::command::Command::CreateLog(create)) };
+        let payload = command.encode_to_vec().into();
+        let proposal = Proposal { kind: ProposalKind::Command, payload };
+        // In a task of its own: a client that goes away does not cancel the command.
+        let raft = self.inner.raft.clone();
+        let proposed = tokio::spawn(async move { raft.client_write(proposal).await });
+        match proposed.await {
+            Ok(Ok(response)) => match response.data {
+                types::Applied::Log(info, created) => Ok((info, created)),
+                other => Err(ProposeError::Unknown { why: format!("answered with {other:?}") }),
+            },
+            Ok(Err(RaftError::APIError(error))) => Err(propose_error(error)),
+            Ok(Err(RaftError::Fatal(fatal))) => {
+                Err(ProposeError::Unknown { why: fatal.to_string() })
+            }
+            Err(error) => Err(ProposeError::Unknown { why: error.to_string() }),
+        }
     }
 
     /// The log of that name in this node's applied state.
     pub fn log_info(&self, name: &str) -> Option<LogInfo> {
-        todo!()
+        self.inner.state.read().log_named(name).cloned()
     }
+
     /// The log with that number in this node's applied state.
     pub fn log_info_by_id(&self, id: LogId) -> Option<LogInfo> {
-        todo!()
+        self.inner.state.read().log(id).cloned()
     }
+
     /// All logs, by name.
     pub fn logs(&self) -> Vec<LogInfo> {
-        todo!()
+        self.inner.state.read().logs_by_name().cloned().collect()
     }
 
     /// The engine, for reads.
     pub fn log(&self) -> &Log {
-        todo!()
+        &self.inner.log
     }
+
     /// How far apply has come.
     pub fn applied(&self) -> &Applied {
-        todo!()
+        &self.inner.applied
     }
+
     /// Who leads.
     pub fn leader(&self) -> Leader {
-        todo!()
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        match metrics.current_leader {
+            Some(id) if id == self.inner.node_id => {
+                if metrics.state == ServerState::Leader { Leader::Here } else { Leader::Unknown }
+            }
+            Some(id) => metrics
+                .membership_config
+                .membership()
+                .get_node(&id)
+                .map_or(Leader::Unknown, |member| Leader::There(wire::node_to_wire(id, member))),
+            None => Leader::Unknown,
+        }
     }
+
+    /// Returns when who leads may have changed since the call. For loops that look at [`Group::leader`].
+    pub fn leader_change(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut metrics = self.inner.raft.server_metrics();
+        metrics.borrow_and_update();
+        async move {
+            // A closed channel: raft has stopped, and nobody will ever lead.
+            if metrics.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// This node's id.
     pub fn node_id(&self) -> u64 {
-        todo!()
+        self.inner.node_id
     }
+
     /// This cluster's id.
     pub fn cluster_id(&self) -> [u8; 16] {
-        todo!()
+        self.inner.cluster_id
     }
+
     /// Raft's current term here.
     pub fn term(&self) -> u64 {
-        todo!()
+        self.inner.log.vote().map_or(0, |vote| vote.term)
     }
-    /// Every member and its role as this node knows it (itself included).
-    pub fn members(&self) -> Vec<NodeInfo> {
-        todo!()
+
+    /// Every member as this node knows it, itself included; empty before the cluster was initialised.
+    pub fn members(&self) -> Vec<v1::NodeInfo> {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership().nodes();
+        members.map(|(id, member)| wire::node_to_wire(*id, member)).collect()
     }
+
     /// A client for another member's peer service, over a shared connection. Does not wait for the connection.
-    pub fn peer(&self, node: &NodeInfo) -> PeerClient<Channel> {
-        todo!()
+    pub fn peer(&self, node: &v1::NodeInfo) -> PeerClient<Channel> {
+        self.inner.peers.client(&node.peer_address, Purpose::Request)
     }
+
     /// The header that every message to that node carries.
-    pub fn header(&self, to: u64) -> inkstone_proto::peer_v1::Header {
-        todo!()
+    pub fn header(&self, to: u64) -> peer::Header {
+        self.inner.peers.header(to)
     }
+
+    /// openraft's handle, for the peer service alone.
+    pub fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
     /// This node's own row of the cluster's status; `indexed_index` is left 0 for the caller to fill.
-    pub fn node_status(&self) -> inkstone_proto::v1::NodeStatus {
-        todo!()
+    pub fn node_status(&self) -> v1::NodeStatus {
+        let log = self.inner.log.state();
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |id: Option<inkstone_storage::types::EntryId>| id.map_or(0, |id| id.index);
+        let role = match metrics.state {
+            ServerState::Leader => v1::NodeRole::Leader,
+            ServerState::Candidate => v1::NodeRole::Candidate,
+            ServerState::Follower => v1::NodeRole::Follower,
+            ServerState::Learner => v1::NodeRole::Learner,
+            ServerState::Shutdown => v1::NodeRole::Unspecified,
+        };
+        v1::NodeStatus {
+            node: Some(wire::node_to_wire(self.inner.node_id, &self.inner.member)),
+            role: role.into(),
+            reachable: true,
+            durable_index: index(log.durable),
+            committed_index: metrics.local_committed.as_ref().map_or(0, types::RaftLogId::index),
+            applied_index: self.inner.applied.index(),
+            indexed_index: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            log_bytes: log.disk_size,
+            chain_crc: log.chain_crc,
+        }
+    }
+
+    /// A snapshot that a leader sent, checked before openraft hears of it.
+    pub fn check_snapshot(
+        body: bytes::Bytes,
+    ) -> Result<state_machine::RaftSnapshot, wire::Malformed> {
+        let message = peer::Checkpoint::decode(body.clone())
+            .map_err(|error| wire::Malformed(format!("checkpoint: {error}")))?;
+        let applied = message
+            .applied
+            .map(wire::id_from_wire)
+            .ok_or_else(|| wire::Malformed("checkpoint: it has no entry".to_owned()))?;
+        let checkpoint = Checkpoint { applied, body };
+        let (last_membership, _) = snapshot::decode(&checkpoint)?;
+        let meta = openraft::SnapshotMeta {
+            last_log_id: Some(types::raft_log_id(applied)),
+            last_membership,
+        };
+        Ok(openraft::Snapshot { meta, snapshot: checkpoint })
     }
 }

@@ -1,0 +1,197 @@
+//! openraft's log storage over the segment store: the Raft log *is* the store, nothing is kept twice.
+//!
+//! Promises: entries are readable when `append` returns and reported durable only after their fsync, in order (the
+//! store's writer thread calls back in order); a vote, a truncation and a purge are durable when they return; no file
+//! is touched on a runtime thread. Must not know: what entries mean.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds, RangeInclusive};
+
+use futures::stream::{self, Stream};
+use inkstone_storage::error::WriteError;
+use inkstone_storage::limits::REPLICATION_SIZE_MAX;
+use inkstone_storage::log::{Done, Log};
+use inkstone_storage::types::Entry;
+use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
+use openraft::{LogState, OptionalSend};
+use tokio::sync::oneshot;
+
+use crate::blocking::Blocking;
+use crate::raft::types::{
+    RaftEntry, RaftLogId, RaftVote, TypeConfig, entry_id, raft_log_id, raft_vote, store_vote,
+};
+use crate::raft::wire;
+
+/// Bytes of payload that apply and start-up read at a time.
+const READ_SIZE: usize = 4 << 20;
+
+/// The store as openraft's log. Cheap to clone: every clone reads and writes the same log.
+#[derive(Debug, Clone)]
+pub struct LogStore {
+    log: Log,
+    reads: Blocking,
+}
+
+impl LogStore {
+    /// Over an open log; reads that miss its tail run on `reads`, which must have a place for every reader: one for
+    /// each peer, and apply.
+    pub fn new(log: Log, reads: Blocking) -> Self {
+        Self { log, reads }
+    }
+
+    /// Entries from memory when they are recent, else from disk on the pool.
+    async fn read(&self, from: u64, to: u64, size_max: usize) -> io::Result<Vec<RaftEntry>> {
+        let entries = match self.log.entries_in_tail(from, to, size_max) {
+            Some(entries) => entries,
+            None => self.read_disk(from, to, size_max).await?,
+        };
+        let convert = |entry| wire::entry_from_store(entry).map_err(io::Error::other);
+        entries.into_iter().map(convert).collect()
+    }
+
+    async fn read_disk(&self, from: u64, to: u64, size_max: usize) -> io::Result<Vec<Entry>> {
+        let log = self.log.clone();
+        self.reads
+            .run(move || log.entries(from, to, size_max))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)
+    }
+
+    /// Waits, off the runtime's threads, until the writer's queue has room: back-pressure of a slow disk.
+    async fn wait_for_room(&self) -> io::Result<()> {
+        if self.log.has_room() {
+            return Ok(());
+        }
+        let log = self.log.clone();
+        self.reads.run(move || log.wait_for_room()).await.map_err(io::Error::other)
+    }
+}
+
+/// The half-open range of indexes that `range` means.
+fn indexes(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(index) => *index,
+        Bound::Excluded(index) => index.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(index) => index.saturating_add(1),
+        Bound::Excluded(index) => *index,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
+/// Hands a change to the writer thread and waits until it is durable.
+async fn durably(change: impl FnOnce(Done) -> Result<(), WriteError>) -> io::Result<()> {
+    let (done, outcome) = oneshot::channel();
+    // Nobody is left to tell when the receiver is gone: openraft has stopped.
+    change(Box::new(move |result| drop(done.send(result)))).map_err(io::Error::other)?;
+    outcome.await.map_err(io::Error::other)?.map_err(io::Error::other)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<RaftEntry>> {
+        let (mut from, to) = indexes(&range);
+        let mut entries = Vec::new();
+        while from < to {
+            let chunk = self.read(from, to, READ_SIZE).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            from += chunk.len() as u64;
+            entries.extend(chunk);
+        }
+        Ok(entries)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
+        self.read(start, end, REPLICATION_SIZE_MAX).await
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (from, to) = indexes(&range);
+        let chunks = stream::try_unfold((self.clone(), from), move |(store, from)| async move {
+            if from >= to {
+                return Ok::<_, io::Error>(None);
+            }
+            let chunk = store.read(from, to, READ_SIZE).await?;
+            let next = from + chunk.len() as u64;
+            Ok((next > from).then_some((stream::iter(chunk.into_iter().map(Ok)), (store, next))))
+        });
+        Box::pin(futures::TryStreamExt::try_flatten(chunks))
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
+        Ok(self.log.vote().map(raft_vote))
+    }
+
+    /// The last entry of every leader in the range, from the term runs that the store keeps: start-up reads no entries.
+    async fn get_key_log_ids(
+        &mut self,
+        range: RangeInclusive<RaftLogId>,
+    ) -> io::Result<Vec<RaftLogId>> {
+        let (start, end) = (entry_id(range.start()), entry_id(range.end()));
+        let runs = self.log.terms();
+        let lasts = runs.iter().enumerate().filter_map(|(position, first)| {
+            let next = runs.get(position + 1).map_or(u64::MAX, |run| run.index);
+            let last = end.index.min(next - 1);
+            let inside = last >= start.index && first.index <= end.index;
+            inside.then(|| raft_log_id(inkstone_storage::types::EntryId { index: last, ..*first }))
+        });
+        Ok(lasts.collect())
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let state = self.log.state();
+        Ok(LogState {
+            last_purged_log_id: state.purged.map(raft_log_id),
+            last_log_id: state.last.map(raft_log_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
+        durably(|done| self.log.save_vote(store_vote(vote), done)).await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().map(wire::entry_to_store).collect();
+        self.wait_for_room().await?;
+        let done = move |result: Result<(), WriteError>| {
+            callback.io_completed(result.map_err(io::Error::other));
+        };
+        self.log.append(entries, Box::new(done)).map_err(io::Error::other)
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<RaftLogId>) -> io::Result<()> {
+        let index = last_log_id.map(|id| id.index());
+        durably(|done| self.log.truncate_after(index, done)).await
+    }
+
+    async fn purge(&mut self, log_id: RaftLogId) -> io::Result<()> {
+        durably(|done| self.log.purge(entry_id(&log_id), done)).await
+    }
+}

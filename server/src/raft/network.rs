@@ -1,0 +1,305 @@
+//! Raft's messages over gRPC: pipelined appends on one stream, votes, snapshots, leadership transfer.
+//!
+//! Promises: every call ends: openraft does not time its streams out, so this does. A failed connection is
+//! `Unreachable`, which makes openraft back off. Must not know: files, what entries mean.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use inkstone_proto::peer_v1 as peer;
+use inkstone_proto::peer_v1::peer_client::PeerClient;
+use inkstone_storage::log::Checkpoint;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+use crate::raft::peers::{Peers, Purpose};
+use crate::raft::state_machine::RaftSnapshot;
+use crate::raft::types::{Member, RaftVote, TypeConfig};
+use crate::raft::wire::{self, Malformed};
+
+type RpcError = RPCError<TypeConfig>;
+type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
+
+/// Makes the connections that openraft asks for.
+#[derive(Debug, Clone)]
+pub struct Network {
+    peers: Peers,
+    stall_timeout: Duration,
+}
+
+impl Network {
+    /// A request of an append stream that is not answered within `stall_timeout` fails the stream.
+    pub fn new(peers: Peers, stall_timeout: Duration) -> Self {
+        Self { peers, stall_timeout }
+    }
+
+    fn connection(&self, target: u64, node: &Member, purpose: Purpose) -> Connection {
+        Connection {
+            client: self.peers.client(&node.peer_address, purpose),
+            votes: self.peers.client(&node.peer_address, Purpose::Heartbeat),
+            header: self.peers.header(target),
+            stall_timeout: self.stall_timeout,
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Connection {
+        self.connection(target, node, Purpose::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Connection {
+        self.connection(target, node, Purpose::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Connection {
+        self.connection(target, node, Purpose::Snapshot)
+    }
+}
+
+/// One peer, for one purpose.
+#[derive(Debug)]
+pub struct Connection {
+    client: PeerClient<Channel>,
+    /// Votes must not wait behind entries.
+    votes: PeerClient<Channel>,
+    header: peer::Header,
+    stall_timeout: Duration,
+}
+
+/// A peer that can't be talked to: openraft backs off.
+fn unreachable(why: impl ToString) -> Unreachable<TypeConfig> {
+    Unreachable::from_string(why)
+}
+
+/// How openraft should take a failed call.
+fn rpc_error(status: &Status) -> RpcError {
+    match status.code() {
+        Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => {
+            RpcError::Unreachable(unreachable(status))
+        }
+        _ => RpcError::Network(NetworkError::from_string(status)),
+    }
+}
+
+fn malformed(error: Malformed) -> RpcError {
+    RpcError::Network(NetworkError::new(&error))
+}
+
+/// A call that must end within `limit`.
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, RpcError> {
+    match timeout(limit, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(rpc_error(&status)),
+        Err(_) => Err(RpcError::Unreachable(unreachable(format!("no answer in {limit:?}")))),
+    }
+}
+
+fn append_to_wire(
+    header: peer::Header,
+    request: AppendEntriesRequest<TypeConfig>,
+) -> peer::AppendEntriesRequest {
+    peer::AppendEntriesRequest {
+        header: Some(header),
+        vote: Some(wire::vote_to_wire(&request.vote)),
+        previous: request.prev_log_id.as_ref().map(wire::log_id_to_wire),
+        entries: request.entries.into_iter().map(wire::entry_to_wire).collect(),
+        committed: request.leader_commit.as_ref().map(wire::log_id_to_wire),
+    }
+}
+
+fn append_from_wire(
+    response: peer::AppendEntriesResponse,
+) -> Result<StreamAppendResult<TypeConfig>, Malformed> {
+    use peer::append_entries_response::Result as Answer;
+    let missing = |name: &str| Malformed(format!("the field `{name}` is missing"));
+    Ok(match response.result.ok_or_else(|| missing("result"))? {
+        Answer::Accepted(accepted) => Ok(accepted.up_to.map(wire::log_id_from_wire)),
+        Answer::Conflict(conflict) => {
+            let at = conflict.at.ok_or_else(|| missing("conflict.at"))?;
+            Err(StreamAppendError::Conflict(wire::log_id_from_wire(at)))
+        }
+        Answer::HigherVote(vote) => {
+            Err(StreamAppendError::HigherVote(wire::vote_from_wire(Some(vote))?))
+        }
+    })
+}
+
+/// The answers of one append stream, with the time-out that openraft leaves to the network.
+struct Answers {
+    inbound: Streaming<peer::AppendEntriesResponse>,
+    sent: Arc<AtomicU64>,
+    answered: u64,
+    stall_timeout: Duration,
+}
+
+impl Answers {
+    /// The next answer; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
+        loop {
+            match timeout(self.stall_timeout, self.inbound.message()).await {
+                Ok(Ok(Some(response))) => {
+                    self.answered += 1;
+                    return Some(append_from_wire(response).map_err(malformed));
+                }
+                Ok(Ok(None)) => return None,
+                Ok(Err(status)) => return Some(Err(rpc_error(&status))),
+                // Silence is an error only while something waits for an answer.
+                Err(_) if self.sent.load(Ordering::Acquire) <= self.answered => {}
+                Err(_) => {
+                    let why = format!("an append was not answered in {:?}", self.stall_timeout);
+                    return Some(Err(RpcError::Unreachable(unreachable(why))));
+                }
+            }
+        }
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for Connection {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let sent = Arc::new(AtomicU64::new(0));
+            let counter = Arc::clone(&sent);
+            let header = self.header.clone();
+            let requests = input.map(move |request| {
+                counter.fetch_add(1, Ordering::Release);
+                append_to_wire(header.clone(), request)
+            });
+            let inbound =
+                within(self.stall_timeout, self.client.append_entries(requests)).await?;
+            let stall_timeout = self.stall_timeout;
+            let answers = Answers { inbound, sent, answered: 0, stall_timeout };
+            let stream = stream::unfold(Some(answers), |answers| async move {
+                let mut answers = answers?;
+                let answer = answers.next().await?;
+                let last = !matches!(answer, Ok(Ok(_)));
+                Some((answer, (!last).then_some(answers)))
+            });
+            Ok(stream.boxed())
+        })
+    }
+}
+
+impl Connection {
+    fn vote_to_wire(&self, request: &VoteRequest<TypeConfig>) -> peer::VoteRequest {
+        peer::VoteRequest {
+            header: Some(self.header.clone()),
+            vote: Some(wire::vote_to_wire(&request.vote)),
+            last: request.last_log_id.as_ref().map(wire::log_id_to_wire),
+            leadership_transfer: request.leadership_transfer,
+        }
+    }
+}
+
+fn vote_from_wire(response: peer::VoteResponse) -> Result<VoteResponse<TypeConfig>, RpcError> {
+    Ok(VoteResponse {
+        vote: wire::vote_from_wire(response.vote).map_err(malformed)?,
+        vote_granted: response.granted,
+        last_log_id: response.last.map(wire::log_id_from_wire),
+    })
+}
+
+impl NetVote<TypeConfig> for Connection {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let request = self.vote_to_wire(&request);
+        vote_from_wire(within(option.hard_ttl(), self.votes.vote(request)).await?)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let request = self.vote_to_wire(&request);
+        vote_from_wire(within(option.hard_ttl(), self.votes.pre_vote(request)).await?)
+    }
+}
+
+impl NetSnapshot<TypeConfig> for Connection {
+    type SnapshotData = Checkpoint;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: RaftVote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let checkpoint = snapshot.snapshot.body;
+        let request = peer::InstallSnapshotRequest {
+            header: Some(self.header.clone()),
+            vote: Some(wire::vote_to_wire(&vote)),
+            checkpoint_crc: crc32fast::hash(&checkpoint),
+            checkpoint,
+        };
+        let call = within(option.hard_ttl(), self.client.install_snapshot(request));
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            response = call => {
+                let vote = wire::vote_from_wire(response?.vote).map_err(malformed)?;
+                Ok(SnapshotResponse::new(vote))
+            }
+        }
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Connection {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse, RpcError> {
+        let request = peer::TransferLeaderRequest {
+            header: Some(self.header.clone()),
+            from_vote: Some(wire::vote_to_wire(request.from_leader())),
+            to_node: *request.to_node_id(),
+            last: request.last_log_id().map(wire::log_id_to_wire),
+        };
+        let response =
+            within(option.hard_ttl(), self.votes.transfer_leader(request)).await?;
+        if response.refused.is_empty() {
+            Ok(Ok(()))
+        } else {
+            Err(RpcError::Network(NetworkError::from_string(response.refused)))
+        }
+    }
+}
+
+impl NetBackoff<TypeConfig> for Connection {
+    fn backoff(&self) -> Option<Backoff> {
+        None
+    }
+}

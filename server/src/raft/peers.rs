@@ -1,0 +1,92 @@
+//! Connections to the other members: one for each purpose, shared, opened when first used.
+//!
+//! Promises: heartbeats never wait behind appends, nor appends behind snapshots or forwarded requests; a peer that is
+//! gone is noticed by keep-alive even when TCP says nothing. Must not know: openraft.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use inkstone_proto::peer_v1::peer_client::PeerClient;
+use inkstone_proto::peer_v1::Header;
+use inkstone_storage::limits::MESSAGE_SIZE_MAX;
+use parking_lot::Mutex;
+use tonic::transport::{Channel, Endpoint};
+
+/// The one group of this release.
+pub const GROUP: u64 = 1;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes in flight on one stream, and on all streams of a connection.
+const STREAM_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Raft's entries.
+    Append,
+    /// Heartbeats and votes.
+    Heartbeat,
+    /// Snapshots.
+    Snapshot,
+    /// Requests of clients that are passed on, read indexes, status.
+    Request,
+}
+
+/// All connections of this node to others. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    cluster_id: [u8; 16],
+    node_id: u64,
+    channels: Arc<Mutex<HashMap<(String, Purpose), Channel>>>,
+}
+
+impl Peers {
+    /// None open yet.
+    pub fn new(cluster_id: [u8; 16], node_id: u64) -> Self {
+        Self { cluster_id, node_id, channels: Arc::default() }
+    }
+
+    /// A client for the peer service at that address. Does not wait for the connection; a call fails if there is none.
+    pub fn client(&self, address: &str, purpose: Purpose) -> PeerClient<Channel> {
+        let mut channels = self.channels.lock();
+        let channel = channels
+            .entry((address.to_owned(), purpose))
+            .or_insert_with(|| connect_lazily(address))
+            .clone();
+        PeerClient::new(channel)
+            .max_decoding_message_size(MESSAGE_SIZE_MAX)
+            .max_encoding_message_size(MESSAGE_SIZE_MAX)
+    }
+
+    /// What stands before every request to node `to`.
+    pub fn header(&self, to: u64) -> Header {
+        Header {
+            cluster_id: self.cluster_id.to_vec().into(),
+            group: GROUP,
+            from: self.node_id,
+            to,
+        }
+    }
+}
+
+/// A connection that is opened by its first call. An address that is not one is a peer that never answers: calls to it
+/// run into their deadlines, as to any node that is away.
+pub fn connect_lazily(address: &str) -> Channel {
+    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
+        tracing::warn!(address, "not an address of a peer");
+        return Channel::balance_list(std::iter::empty());
+    };
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect_lazy()
+}

@@ -1,0 +1,287 @@
+//! The small state: which logs there are, how far each is, and the receipts of producers. Pure and deterministic.
+//!
+//! Promises: the same entries give the same state and the same answers on every node; no clock, no randomness, no I/O.
+//! A refused batch changes nothing. Must not know: openraft, protobuf, files.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use inkstone_storage::limits::{
+    PRODUCER_FORGOTTEN_AFTER, PRODUCER_RECEIPTS_MAX, PRODUCERS_MAX,
+};
+use inkstone_storage::types::{BatchHeader, LogId, Producer};
+
+/// A log as the small state has it. Times: nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogInfo {
+    /// Its number.
+    pub id: LogId,
+    /// Its name.
+    pub name: String,
+    /// The first offset that can be read.
+    pub first_offset: u64,
+    /// The offset that the next record will get.
+    pub next_offset: u64,
+    /// When it was created.
+    pub created_time: i64,
+    /// When the last append was taken; 0: never.
+    pub last_append_time: i64,
+}
+
+/// What an append that took effect is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Offset of the first record.
+    pub first_offset: u64,
+    /// Offset behind the last.
+    pub next_offset: u64,
+    /// When the leader took it, nanoseconds since the Unix epoch; it never falls within a log.
+    pub append_time: i64,
+    /// Whether an earlier try had taken effect.
+    pub duplicate: bool,
+}
+
+/// Why apply refused a batch: it had no effect. The same on every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The log does not exist (any more).
+    #[error("no log with that number")]
+    LogNotFound,
+    /// `expected_offset` is not the log's next offset.
+    #[error("the log's next offset is {next_offset}")]
+    OffsetMismatch {
+        /// Where the log's end is.
+        next_offset: u64,
+    },
+    /// A newer epoch has written.
+    #[error("fenced: epoch {epoch} of this producer has written")]
+    ProducerFenced {
+        /// The epoch that holds.
+        epoch: u32,
+    },
+    /// Not the next sequence number.
+    #[error("sequence {expected} is next")]
+    SequenceGap {
+        /// The next one.
+        expected: u64,
+    },
+    /// Older than the receipts that are kept: it took effect or not, nobody knows any more.
+    #[error("that sequence's receipt is not kept any more")]
+    ReceiptForgotten,
+    /// So many producers wrote to the log within 24 hours that no further one is remembered.
+    #[error("the log remembers {PRODUCERS_MAX} producers already")]
+    TooManyProducers,
+}
+
+/// A producer's last receipts in one log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerState {
+    /// The newest epoch that has written.
+    pub epoch: u32,
+    /// Sequence and receipt, by rising sequence, the last one newest; never empty.
+    pub receipts: VecDeque<(u64, Receipt)>,
+    /// Append time of its last batch.
+    pub last_append_time: i64,
+}
+
+/// One log with its producers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogState {
+    /// What others may see of it.
+    pub info: LogInfo,
+    producers: BTreeMap<u64, ProducerState>,
+    /// (last append time, producer): who is forgotten next.
+    by_time: BTreeSet<(i64, u64)>,
+}
+
+impl LogState {
+    /// A log without producers.
+    pub fn new(info: LogInfo) -> Self {
+        Self { info, producers: BTreeMap::new(), by_time: BTreeSet::new() }
+    }
+
+    /// Its producers, by id.
+    pub fn producers(&self) -> impl Iterator<Item = (u64, &ProducerState)> {
+        self.producers.iter().map(|(id, state)| (*id, state))
+    }
+
+    /// Puts a producer as it was, from a checkpoint.
+    pub fn restore_producer(&mut self, id: u64, state: ProducerState) {
+        self.by_time.insert((state.last_append_time, id));
+        self.producers.insert(id, state);
+    }
+
+    /// Decides about a batch and, when it is taken, moves the log's end.
+    fn apply(&mut self, batch: &BatchHeader) -> Result<Receipt, Refusal> {
+        let append_time = batch.append_time.max(self.info.last_append_time);
+        self.forget_producers(append_time);
+        if let Some(producer) = batch.producer
+            && let Some(receipt) = self.check_producer(producer)?
+        {
+            return Ok(receipt);
+        }
+        let next_offset = self.info.next_offset;
+        if batch.expected_offset.is_some_and(|expected| expected != next_offset) {
+            return Err(Refusal::OffsetMismatch { next_offset });
+        }
+        let receipt = Receipt {
+            first_offset: next_offset,
+            next_offset: next_offset + u64::from(batch.records),
+            append_time,
+            duplicate: false,
+        };
+        self.info.next_offset = receipt.next_offset;
+        self.info.last_append_time = append_time;
+        if let Some(producer) = batch.producer {
+            self.remember(producer, receipt);
+        }
+        Ok(receipt)
+    }
+
+    /// The receipt of an earlier try, or nothing when this is the producer's next append.
+    fn check_producer(&self, producer: Producer) -> Result<Option<Receipt>, Refusal> {
+        let Some(known) = self.producers.get(&producer.id) else {
+            if self.producers.len() >= PRODUCERS_MAX {
+                return Err(Refusal::TooManyProducers);
+            }
+            return first_sequence(producer);
+        };
+        if producer.epoch < known.epoch {
+            return Err(Refusal::ProducerFenced { epoch: known.epoch });
+        }
+        if producer.epoch > known.epoch {
+            return first_sequence(producer);
+        }
+        let expected = known.receipts.back().map_or(0, |(sequence, _)| sequence + 1);
+        if producer.sequence == expected {
+            return Ok(None);
+        }
+        if producer.sequence > expected {
+            return Err(Refusal::SequenceGap { expected });
+        }
+        known
+            .receipts
+            .iter()
+            .find(|(sequence, _)| *sequence == producer.sequence)
+            .map(|(_, receipt)| Some(Receipt { duplicate: true, ..*receipt }))
+            .ok_or(Refusal::ReceiptForgotten)
+    }
+
+    /// Keeps the receipt of a batch that was taken.
+    fn remember(&mut self, producer: Producer, receipt: Receipt) {
+        let known = self.producers.entry(producer.id).or_insert_with(|| ProducerState {
+            epoch: producer.epoch,
+            receipts: VecDeque::new(),
+            last_append_time: receipt.append_time,
+        });
+        if producer.epoch > known.epoch {
+            known.epoch = producer.epoch;
+            known.receipts.clear();
+        }
+        if known.receipts.len() == PRODUCER_RECEIPTS_MAX {
+            known.receipts.pop_front();
+        }
+        known.receipts.push_back((producer.sequence, receipt));
+        self.by_time.remove(&(known.last_append_time, producer.id));
+        known.last_append_time = receipt.append_time;
+        self.by_time.insert((receipt.append_time, producer.id));
+    }
+
+    /// Forgets the producers that were last heard of more than 24 hours of this log's own time ago.
+    fn forget_producers(&mut self, now: i64) {
+        let horizon = now.saturating_sub(PRODUCER_FORGOTTEN_AFTER);
+        while let Some(&(time, id)) = self.by_time.first()
+            && time < horizon
+        {
+            self.by_time.pop_first();
+            self.producers.remove(&id);
+        }
+    }
+}
+
+/// An unknown producer, or a new epoch, starts at sequence 0.
+fn first_sequence(producer: Producer) -> Result<Option<Receipt>, Refusal> {
+    if producer.sequence == 0 { Ok(None) } else { Err(Refusal::SequenceGap { expected: 0 }) }
+}
+
+/// All logs of the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    next_log_id: u64,
+    logs: BTreeMap<LogId, LogState>,
+    by_name: BTreeMap<String, LogId>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+impl State {
+    /// No logs; the next one gets this number.
+    pub fn new(next_log_id: u64) -> Self {
+        Self { next_log_id, logs: BTreeMap::new(), by_name: BTreeMap::new() }
+    }
+
+    /// The number that the next log will get.
+    pub fn next_log_id(&self) -> u64 {
+        self.next_log_id
+    }
+
+    /// Puts a log as it was, from a checkpoint.
+    pub fn restore_log(&mut self, log: LogState) {
+        self.by_name.insert(log.info.name.clone(), log.info.id);
+        self.logs.insert(log.info.id, log);
+    }
+
+    /// By number.
+    pub fn logs(&self) -> impl Iterator<Item = &LogState> {
+        self.logs.values()
+    }
+
+    /// By number, to restore its producers.
+    pub fn log_mut(&mut self, id: LogId) -> Option<&mut LogState> {
+        self.logs.get_mut(&id)
+    }
+
+    /// The log with that number.
+    pub fn log(&self, id: LogId) -> Option<&LogInfo> {
+        self.logs.get(&id).map(|log| &log.info)
+    }
+
+    /// The log of that name.
+    pub fn log_named(&self, name: &str) -> Option<&LogInfo> {
+        self.log(*self.by_name.get(name)?)
+    }
+
+    /// All logs, by name.
+    pub fn logs_by_name(&self) -> impl Iterator<Item = &LogInfo> {
+        self.by_name.values().filter_map(|id| self.log(*id))
+    }
+
+    /// Creates a log unless there is one of that name: its info, and whether it is new.
+    pub fn create_log(&mut self, name: &str, time: i64) -> (LogInfo, bool) {
+        if let Some(existing) = self.log_named(name) {
+            return (existing.clone(), false);
+        }
+        let info = LogInfo {
+            id: LogId(self.next_log_id),
+            name: name.to_owned(),
+            first_offset: 0,
+            next_offset: 0,
+            created_time: time,
+            last_append_time: 0,
+        };
+        self.next_log_id += 1;
+        self.restore_log(LogState::new(info.clone()));
+        (info, true)
+    }
+
+    /// Decides about one batch: deduplicate, check the expected offset, assign offsets.
+    pub fn apply_batch(&mut self, batch: &BatchHeader) -> Result<Receipt, Refusal> {
+        self.logs.get_mut(&batch.log).ok_or(Refusal::LogNotFound)?.apply(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests;

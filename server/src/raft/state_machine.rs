@@ -1,0 +1,229 @@
+//! Applies committed entries: decides about batches, tells the log where their records stand, wakes those who wait.
+//!
+//! # Invariants
+//! - An entry's records can be read, and its state is seen, before its index is published and before it is answered.
+//! - A checkpoint is taken exactly between the last entry of a segment and the first of the next, and is handed to the
+//!   store, which keeps it only when the segment is durable and sealed: apply may run ahead of the local fsync.
+//!
+//! Must not know: tantivy, gRPC, a clock.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use inkstone_proto::peer_v1 as peer;
+use inkstone_storage::format::batch::Batches;
+use inkstone_storage::log::{Checkpoint, Log};
+use inkstone_storage::types::{BatchOutcome, EntryId};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::RwLock;
+use prost::Message;
+
+use crate::blocking::Blocking;
+use crate::raft::snapshot;
+use crate::raft::state::State;
+use crate::raft::types::{
+    Applied, Proposal, ProposalKind, RaftLogId, StoredMembership, TypeConfig, entry_id, raft_log_id,
+};
+use crate::tail;
+
+/// openraft's snapshot of this state machine: its data is a checkpoint.
+pub type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Checkpoint>;
+type RaftSnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+
+/// The state machine: one owner, openraft's worker. What others may look at is behind [`StateMachine::shared`].
+#[derive(Debug)]
+pub struct StateMachine {
+    log: Log,
+    blocking: Blocking,
+    shared: Arc<RwLock<State>>,
+    applied: tail::Applied,
+    last_applied: Option<RaftLogId>,
+    membership: StoredMembership,
+}
+
+impl StateMachine {
+    /// Starts from the newest checkpoint that the log vouches for, or from nothing.
+    pub fn open(log: Log, blocking: Blocking) -> io::Result<Self> {
+        let (last_applied, membership, state) = match log.checkpoint() {
+            None => (None, StoredMembership::default(), State::default()),
+            Some(checkpoint) => {
+                let (membership, state) =
+                    snapshot::decode(&checkpoint).map_err(io::Error::other)?;
+                (Some(raft_log_id(checkpoint.applied)), membership, state)
+            }
+        };
+        let index = last_applied.as_ref().map_or(0, RaftLogId::index);
+        Ok(Self {
+            log,
+            blocking,
+            shared: Arc::new(RwLock::new(state)),
+            applied: tail::Applied::new(index),
+            last_applied,
+            membership,
+        })
+    }
+
+    /// The state, for readers.
+    pub fn shared(&self) -> Arc<RwLock<State>> {
+        Arc::clone(&self.shared)
+    }
+
+    /// How far apply has come, for those who wait.
+    pub fn applied(&self) -> tail::Applied {
+        self.applied.clone()
+    }
+
+    /// Applies one entry: its answer.
+    fn apply_entry(&mut self, entry: crate::raft::types::RaftEntry) -> io::Result<Applied> {
+        let index = entry.log_id.index();
+        if self.log.is_boundary(index)
+            && let Some(last) = &self.last_applied
+        {
+            let checkpoint = snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
+            self.log.seal(index, checkpoint);
+        }
+        let answer = match entry.payload {
+            EntryPayload::Blank => Applied::Nothing,
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                Applied::Nothing
+            }
+            EntryPayload::Normal(Proposal { kind: ProposalKind::Batches, payload }) => {
+                self.apply_batches(index, payload)?
+            }
+            EntryPayload::Normal(Proposal { kind: ProposalKind::Command, payload }) => {
+                self.apply_command(payload)?
+            }
+        };
+        self.last_applied = Some(entry.log_id);
+        self.applied.publish(index);
+        Ok(answer)
+    }
+
+    fn apply_batches(&mut self, index: u64, payload: bytes::Bytes) -> io::Result<Applied> {
+        let batches = Batches::parse(payload)
+            .map_err(|error| io::Error::other(format!("entry {index}: {error}")))?;
+        let mut state = self.shared.write();
+        let answers: Vec<_> =
+            batches.headers().iter().map(|header| state.apply_batch(header)).collect();
+        let outcomes: Vec<BatchOutcome> = answers
+            .iter()
+            .map(|answer| match answer {
+                Ok(receipt) if !receipt.duplicate => {
+                    BatchOutcome::Taken { base_offset: receipt.first_offset }
+                }
+                Ok(_) | Err(_) => BatchOutcome::Refused,
+            })
+            .collect();
+        // Under the state's lock: whoever sees the new next offset can read the records below it.
+        self.log.note_applied(index, &outcomes);
+        Ok(Applied::Batches(answers))
+    }
+
+    fn apply_command(&mut self, payload: bytes::Bytes) -> io::Result<Applied> {
+        let command = peer::Command::decode(payload).map_err(io::Error::other)?;
+        Ok(match command.command {
+            Some(peer::command::Command::CreateLog(create)) => {
+                let (info, created) = self.shared.write().create_log(&create.name, create.time);
+                Applied::Log(info, created)
+            }
+            None => Applied::Refused("a command that this release does not know".to_owned()),
+        })
+    }
+
+    /// The state now, as a snapshot; `None` before the first entry.
+    fn snapshot(&self) -> Option<RaftSnapshot> {
+        let last = self.last_applied.as_ref()?;
+        let checkpoint = snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
+        Some(Snapshot { meta: self.meta(last.clone()), snapshot: checkpoint })
+    }
+
+    fn meta(&self, last: RaftLogId) -> RaftSnapshotMeta {
+        SnapshotMeta { last_log_id: Some(last), last_membership: self.membership.clone() }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Checkpoint;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembership)> {
+        Ok((self.last_applied.clone(), self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let answer = self.apply_entry(entry)?;
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { snapshot: self.snapshot(), log: self.log.clone(), blocking: self.blocking.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &RaftSnapshotMeta,
+        data: Checkpoint,
+    ) -> io::Result<()> {
+        let (membership, state) = snapshot::decode(&data).map_err(io::Error::other)?;
+        keep(&self.log, &self.blocking, data).await?;
+        *self.shared.write() = state;
+        self.membership = membership;
+        self.last_applied.clone_from(&meta.last_log_id);
+        self.applied.publish(meta.last_log_id.as_ref().map_or(0, RaftLogId::index));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        let Some(checkpoint) = self.log.snapshot() else {
+            return Ok(None);
+        };
+        let (last_membership, _) = snapshot::decode(&checkpoint).map_err(io::Error::other)?;
+        let last: EntryId = checkpoint.applied;
+        let meta = SnapshotMeta { last_log_id: Some(raft_log_id(last)), last_membership };
+        Ok(Some(Snapshot { meta, snapshot: checkpoint }))
+    }
+}
+
+/// Makes a snapshot of the state as it was when the builder was made.
+#[derive(Debug)]
+pub struct Builder {
+    snapshot: Option<RaftSnapshot>,
+    log: Log,
+    blocking: Blocking,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Checkpoint;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        let snapshot = self
+            .snapshot
+            .take()
+            .ok_or_else(|| io::Error::other("there is nothing applied to make a snapshot of"))?;
+        // openraft purges up to what it was given: durable before that.
+        keep(&self.log, &self.blocking, snapshot.snapshot.clone()).await?;
+        Ok(snapshot)
+    }
+}
+
+/// Keeps a snapshot durably, off the runtime's threads.
+async fn keep(log: &Log, blocking: &Blocking, checkpoint: Checkpoint) -> io::Result<()> {
+    let log = log.clone();
+    blocking
+        .run(move || log.save_snapshot(&checkpoint))
+        .await
+        .map_err(io::Error::other)?
+        .map_err(io::Error::other)
+}
