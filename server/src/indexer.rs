@@ -1,30 +1,213 @@
-//! Feeds the search index from applied entries, off the append path.
+//! Feeds the search index from applied entries, off the append path, on nodes that index: followers, and the only node
+//! of a cluster of one.
+//!
+//! Promises: entries are fed in order, each once; what was fed is searchable before [`Indexer::wait_for`] says so; an
+//! index that fails is deleted and built anew from the log, and log reads never notice. Must not know: Raft, gRPC.
 
-use inkstone_storage::search::Searcher;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures::FutureExt;
+use inkstone_storage::error::ReadError;
+use inkstone_storage::log::Log;
+use inkstone_storage::search::{self, Feeder, IndexError, IndexOptions, Searcher};
 use tokio::sync::watch;
+use tokio::time::{interval, sleep};
+
+use crate::blocking::Blocking;
+use crate::tail::Applied;
+
+/// Bytes of payload that are read from the log and fed at a time.
+const FEED_SIZE: usize = 1 << 20;
+/// Before an index that failed, or a log that could not be read, is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How a node indexes.
+#[derive(Debug, Clone)]
+pub struct IndexerOptions {
+    /// `<data>/group-1/search`.
+    pub dir: PathBuf,
+    /// Bytes of memory for tantivy's writer.
+    pub writer_memory: usize,
+    /// What was fed becomes durable in the index at least this often.
+    pub commit_interval: Duration,
+    /// Bytes of records that one shard covers.
+    pub shard_size: u64,
+}
 
 /// The search side of this node, as the grpc layer sees it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Indexer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// There while this node indexes.
+    searcher: ArcSwapOption<Searcher>,
+    /// The last searchable entry's index; 0 while this node does not index.
     progress: watch::Sender<u64>,
 }
 
+/// What stopped a turn of the feed.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Busy(#[from] crate::blocking::Busy),
+}
+
 impl Indexer {
-    /// The index, when this node is one that indexes (a follower, or the only node) and has it open; `None` on a
-    /// leader that has followers, and while it is (re)built from nothing.
-    pub fn searcher(&self) -> Option<Searcher> {
-        todo!()
+    /// A node that never indexes: search is switched off.
+    pub fn off() -> Self {
+        let shared = Shared { searcher: ArcSwapOption::empty(), progress: watch::Sender::new(0) };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Returns once every entry up to `index` is searchable here. Wrap it in a timeout. Never returns while this node
-    /// does not index.
+    /// Starts the task that feeds while `wanted` says so. It ends when `wanted`'s sender is dropped.
+    pub fn start(
+        options: IndexerOptions,
+        log: Log,
+        applied: Applied,
+        wanted: watch::Receiver<bool>,
+    ) -> Self {
+        let indexer = Self::off();
+        let feed = Feed {
+            shared: Arc::clone(&indexer.shared),
+            options,
+            log,
+            applied,
+            wanted,
+            blocking: Blocking::new(1, 1),
+        };
+        tokio::spawn(feed.run());
+        indexer
+    }
+
+    /// The index, when this node is one that indexes and has it open; `None` on a leader that has followers.
+    pub fn searcher(&self) -> Option<Searcher> {
+        self.shared.searcher.load().as_deref().cloned()
+    }
+
+    /// Returns once every entry up to `index` is searchable here. Wrap it in a timeout: it never returns while this
+    /// node does not index.
     pub async fn wait_for(&self, index: u64) {
-        let _ = (&self.progress, index);
-        todo!()
+        let mut progress = self.shared.progress.subscribe();
+        progress
+            .wait_for(|searchable| *searchable >= index)
+            .await
+            .expect("the sender lives in self");
+    }
+
+    /// Sees every change of how far the index reaches.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.shared.progress.subscribe()
     }
 
     /// The last searchable entry's index; 0: none.
     pub fn index(&self) -> u64 {
-        todo!()
+        *self.shared.progress.borrow()
+    }
+}
+
+/// The feeding task.
+struct Feed {
+    shared: Arc<Shared>,
+    options: IndexerOptions,
+    log: Log,
+    applied: Applied,
+    wanted: watch::Receiver<bool>,
+    blocking: Blocking,
+}
+
+impl Feed {
+    async fn run(mut self) {
+        while self.wanted.wait_for(|wanted| *wanted).await.is_ok() {
+            if let Err(error) = self.index_while_wanted().await {
+                tracing::warn!(%error, "indexing stopped; it is tried again");
+                let failed = matches!(error, FeedError::Index(_));
+                self.shared.searcher.store(None);
+                self.shared.progress.send_replace(0);
+                if failed {
+                    self.delete().await;
+                }
+                sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+
+    /// Opens the index and feeds it until this node should not index any more.
+    async fn index_while_wanted(&mut self) -> Result<(), FeedError> {
+        let options = IndexOptions {
+            dir: self.options.dir.clone(),
+            writer_memory: self.options.writer_memory,
+            shard_size: self.options.shard_size,
+        };
+        let (mut feeder, searcher) = self.blocking.run(move || search::open(options)).await??;
+        self.publish(&searcher);
+        self.shared.searcher.store(Some(Arc::new(searcher.clone())));
+        let mut applied = self.applied.subscribe();
+        let mut commit_due = interval(self.options.commit_interval);
+        while *self.wanted.borrow() {
+            let last = *applied.borrow_and_update();
+            let next = feeder.next_index();
+            if next <= last {
+                feeder = self.feed(feeder, next, last).await?;
+                self.publish(&searcher);
+                if commit_due.tick().now_or_never().is_some() {
+                    feeder = self.commit(feeder).await?;
+                }
+                continue;
+            }
+            tokio::select! {
+                changed = applied.changed() => if changed.is_err() { break },
+                changed = self.wanted.changed() => if changed.is_err() { break },
+                _ = commit_due.tick() => feeder = self.commit(feeder).await?,
+            }
+        }
+        self.shared.searcher.store(None);
+        self.shared.progress.send_replace(0);
+        self.commit(feeder).await?;
+        Ok(())
+    }
+
+    /// Feeds the next entries, as many as fit one turn.
+    async fn feed(&self, mut feeder: Feeder, next: u64, last: u64) -> Result<Feeder, FeedError> {
+        let log = self.log.clone();
+        let turn = move || {
+            let first = log.state().purged.map_or(0, |purged| purged.index + 1);
+            let from = next.max(first);
+            for entry in log.read_entries(from, last + 1, FEED_SIZE)? {
+                feeder.feed(entry.index, &entry.batches)?;
+            }
+            Ok(feeder)
+        };
+        self.blocking.run(turn).await?
+    }
+
+    async fn commit(&self, mut feeder: Feeder) -> Result<Feeder, FeedError> {
+        if feeder.uncommitted() == 0 {
+            return Ok(feeder);
+        }
+        let turn = move || feeder.commit().map(|()| feeder);
+        Ok(self.blocking.run(turn).await??)
+    }
+
+    fn publish(&self, searcher: &Searcher) {
+        self.shared.progress.send_replace(searcher.next_index().saturating_sub(1));
+    }
+
+    /// The index is a cache: what is wrong with it goes away with it.
+    async fn delete(&self) {
+        let dir = self.options.dir.clone();
+        let deleted = self.blocking.run(move || std::fs::remove_dir_all(dir)).await;
+        if let Ok(Err(error)) = deleted {
+            tracing::warn!(%error, "the failed index could not be deleted");
+        }
     }
 }

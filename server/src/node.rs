@@ -1,1 +1,370 @@
-//! One node: data directory, group, indexer, services.
+//! One node: its data directory, its place in a cluster, the group, the indexer and the services, started in that order
+//! and stopped in reverse.
+//!
+//! Promises: nothing is served before it can be; a port in use, a locked directory or a foreign one is an error at
+//! once, before anything is changed; a node whose storage or Raft has failed ends. Must not know: the command line.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use inkstone_proto::v1::NodeInfo;
+use inkstone_storage::error::OpenError;
+use inkstone_storage::log::{DirLock, Log, LogOptions};
+use inkstone_storage::types::{Identity, NO_CLUSTER};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use crate::blocking::Blocking;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::discovery::{Discovery, Misplaced, Step};
+use crate::grpc::peer::PeerService;
+use crate::grpc::{self, Services};
+use crate::indexer::{Indexer, IndexerOptions};
+use crate::raft::{Fatal, GROUP, Group, GroupOptions, Leader, Member, Timings};
+
+/// Between rounds of discovery.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
+/// How long what is under way may take to end when the node stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Threads for reads and searches, and places to wait for one: beyond that a request is refused.
+const READ_THREADS: usize = 8;
+const READS_WAITING: usize = 1_024;
+const SEARCH_THREADS: usize = 4;
+const SEARCHES_WAITING: usize = 256;
+/// Bytes of entries that may wait for the writer thread.
+const WRITER_QUEUE_SIZE: usize = 64 << 20;
+/// Segments that one index shard covers.
+const SHARD_SEGMENTS: u64 = 8;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A listening address.
+    #[error("can't listen on {address} (`{key}`): {source}; stop what uses it, or set another address")]
+    Listen {
+        /// The configuration's key.
+        key: &'static str,
+        /// What it says.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The cluster.
+    #[error(transparent)]
+    Misplaced(#[from] Misplaced),
+    /// Raft.
+    #[error("{0}")]
+    Fatal(#[from] Fatal),
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Node {
+    info: NodeInfo,
+    group: Group,
+    stopping: watch::Sender<bool>,
+    servers: Vec<JoinHandle<Result<(), tonic::transport::Error>>>,
+    /// Last: the directory is given back when everything else is gone.
+    _lock: DirLock,
+}
+
+/// The two ports, bound before anything else is touched.
+struct Ports {
+    client: TcpListener,
+    peer: TcpListener,
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            client: bind("client_listen", config.client_listen).await?,
+            peer: bind("peer_listen", config.peer_listen).await?,
+        })
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+}
+
+/// Where a port was bound: what the configuration says, with the number that the system chose for port 0.
+fn bound(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+impl Node {
+    /// Starts a node and returns when it can serve: it is in a cluster that has a leader. Waits for the other nodes of
+    /// a new cluster as long as it takes.
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let lock = DirLock::acquire(&config.data_dir)?;
+        let ports = Ports::bind(config).await?;
+        let identity = identity(&lock)?;
+        let info = NodeInfo {
+            id: identity.node_id,
+            client_address: config.client_address(bound(&ports.client, config.client_listen)),
+            peer_address: config.peer_address(bound(&ports.peer, config.peer_listen)),
+        };
+        let expected = config.bootstrap_expect;
+        let discovery =
+            Discovery::new(info.clone(), identity.cluster_id, expected, config.seeds.clone());
+        let (stopping, stop) = watch::channel(false);
+        let peer_service = PeerService::new(discovery.clone());
+        let peer_server = serve_peers(peer_service.clone(), ports.peer, stop.clone());
+
+        let start = async {
+            let (identity, members) = find_cluster(&lock, identity, &discovery).await?;
+            let group = open_group(config, identity, &info, clock).await?;
+            let wanted = watch_whether_to_index(group.clone(), stop.clone());
+            let indexer = start_indexer(config, &group, wanted);
+            let services = services(config, &group, indexer, clock, stop.clone());
+            peer_service.serve(services.clone());
+            take_part(&group, members, &discovery).await?;
+            Ok::<_, StartError>((group, services))
+        };
+        let (group, services) = match start.await {
+            Ok(started) => started,
+            Err(error) => {
+                peer_server.abort();
+                return Err(error);
+            }
+        };
+        let client_server = serve_clients(&services, ports.client, stop).await;
+        let servers = vec![client_server, peer_server];
+        Ok(Self { info, group, stopping, servers, _lock: lock })
+    }
+
+    /// Where this node is reached.
+    pub fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+
+    /// What the node says once it can serve.
+    pub fn ready_line(&self) -> String {
+        let NodeInfo { id, client_address, peer_address } = &self.info;
+        format!("ready node={id} client={client_address} peer={peer_address}")
+    }
+
+    /// Runs until `shutdown` says stop, or until storage or Raft has failed.
+    pub async fn wait(self, shutdown: impl Future<Output = ()>) -> Result<(), Fatal> {
+        tokio::select! {
+            fatal = self.group.failed() => return Err(fatal),
+            () = shutdown => {}
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Ends streams, lets requests finish for a while, then stops Raft and the writer.
+    async fn stop(self) {
+        self.stopping.send_replace(true);
+        let servers = futures::future::join_all(self.servers);
+        if timeout(STOP_TIMEOUT, servers).await.is_err() {
+            tracing::warn!("some requests were still under way; they are cut off");
+        }
+        self.group.shutdown().await;
+    }
+}
+
+/// The directory's identity; a new one gets a random node id, kept before anybody hears of it.
+fn identity(lock: &DirLock) -> Result<Identity, OpenError> {
+    if let Some(identity) = lock.identity()? {
+        return Ok(identity);
+    }
+    let node_id = loop {
+        let id = rand::random::<u64>() >> 1;
+        if id != 0 {
+            break id;
+        }
+    };
+    let identity = Identity { cluster_id: NO_CLUSTER, node_id };
+    lock.set_identity(identity)?;
+    Ok(identity)
+}
+
+/// The members of a new cluster, when this node is one of those that form it.
+type Founders = Option<Vec<NodeInfo>>;
+
+/// For a node that is in no cluster: asks around until it is in one, and keeps that.
+async fn find_cluster(
+    lock: &DirLock,
+    identity: Identity,
+    discovery: &Discovery,
+) -> Result<(Identity, Founders), StartError> {
+    if identity.cluster_id != NO_CLUSTER {
+        return Ok((identity, None));
+    }
+    let mut said = None;
+    loop {
+        let (cluster_id, members) = match discovery.round().await? {
+            Step::Wait { met, expected } => {
+                if said.replace(met) != Some(met) {
+                    tracing::info!(met, expected, "waiting for the other nodes of a new cluster");
+                }
+                sleep(ROUND_PAUSE).await;
+                continue;
+            }
+            Step::Form { cluster_id, members } => (cluster_id, Some(members)),
+            Step::Join { cluster_id } => (cluster_id, None),
+        };
+        let identity = Identity { cluster_id, ..identity };
+        lock.set_identity(identity)?;
+        discovery.set_cluster(cluster_id);
+        return Ok((identity, members));
+    }
+}
+
+async fn open_group(
+    config: &Config,
+    identity: Identity,
+    info: &NodeInfo,
+    clock: Clock,
+) -> Result<Group, StartError> {
+    let options = LogOptions {
+        dir: group_dir(config),
+        identity,
+        group: GROUP,
+        segment_size: config.log.segment_size,
+        tail_size: config.log.tail_size,
+        queue_size: WRITER_QUEUE_SIZE,
+    };
+    let opened = tokio::task::spawn_blocking(move || Log::open(options)).await;
+    let log = opened.map_err(|error| Fatal(error.to_string()))??;
+    let member = Member {
+        client_address: info.client_address.clone(),
+        peer_address: info.peer_address.clone(),
+    };
+    let timings = Timings {
+        heartbeat: config.raft.heartbeat,
+        election_min: config.raft.election_min,
+        election_max: config.raft.election_max,
+    };
+    let Identity { cluster_id, node_id } = identity;
+    Ok(Group::open(GroupOptions { log, node_id, cluster_id, member, timings, clock }).await?)
+}
+
+fn group_dir(config: &Config) -> PathBuf {
+    config.data_dir.join(format!("group-{GROUP}"))
+}
+
+/// Waits for a leader; meanwhile founds the cluster if that is this node's part, and looks whether the seeds are of
+/// another cluster or don't know this node.
+async fn take_part(
+    group: &Group,
+    founders: Founders,
+    discovery: &Discovery,
+) -> Result<(), StartError> {
+    let mut founders = founders;
+    loop {
+        if let Some(members) = founders.take() {
+            let members = members.iter().map(crate::raft::wire::node_from_wire).collect();
+            group.initialize(members).await?;
+        }
+        if group.leader() != Leader::Unknown {
+            return Ok(());
+        }
+        let step = discovery.round().await?;
+        if let Step::Form { members, .. } = step
+            && !group.is_initialized().await?
+        {
+            founders = Some(members);
+            continue;
+        }
+        let changed = group.leader_change();
+        if group.leader() == Leader::Unknown {
+            tokio::select! {
+                () = changed => {}
+                () = sleep(ROUND_PAUSE) => {}
+                fatal = group.failed() => return Err(fatal.into()),
+            }
+        }
+    }
+}
+
+/// Says whether this node should index: followers do, and the only node of a cluster.
+fn watch_whether_to_index(group: Group, mut stop: watch::Receiver<bool>) -> watch::Receiver<bool> {
+    let (say, wanted) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            let changed = group.leader_change();
+            let indexes = match group.leader() {
+                Leader::Here => group.members().len() == 1,
+                Leader::There(_) => true,
+                // Between leaders nothing new is applied: as it was.
+                Leader::Unknown => *say.borrow(),
+            };
+            say.send_if_modified(|now| std::mem::replace(now, indexes) != indexes);
+            tokio::select! {
+                () = changed => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    });
+    wanted
+}
+
+fn start_indexer(config: &Config, group: &Group, wanted: watch::Receiver<bool>) -> Indexer {
+    if !config.search.enabled {
+        return Indexer::off();
+    }
+    let options = IndexerOptions {
+        dir: group_dir(config).join("search"),
+        writer_memory: config.search.writer_memory,
+        commit_interval: config.search.commit_interval,
+        shard_size: config.log.segment_size.saturating_mul(SHARD_SEGMENTS),
+    };
+    Indexer::start(options, group.log().clone(), group.applied().clone(), wanted)
+}
+
+fn services(
+    config: &Config,
+    group: &Group,
+    indexer: Indexer,
+    clock: Clock,
+    stop: watch::Receiver<bool>,
+) -> Services {
+    let reads = Blocking::new(READ_THREADS, READS_WAITING);
+    let searches = Blocking::new(SEARCH_THREADS, SEARCHES_WAITING);
+    let data_dir = config.data_dir.clone();
+    Services::new(group.clone(), indexer, clock, reads, searches, data_dir, stop)
+}
+
+type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // A sender that is gone is a node that is gone.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+fn serve_peers(service: PeerService, port: TcpListener, stop: watch::Receiver<bool>) -> Serving {
+    let server = Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(Some(8 << 20))
+        .initial_connection_window_size(Some(16 << 20))
+        .add_service(service.into_server());
+    let incoming = TcpListenerStream::new(port);
+    tokio::spawn(server.serve_with_incoming_shutdown(incoming, stopped(stop)))
+}
+
+async fn serve_clients(
+    services: &Services,
+    port: TcpListener,
+    stop: watch::Receiver<bool>,
+) -> Serving {
+    let (router, health) = grpc::client_router(services).await;
+    let incoming = TcpListenerStream::new(port);
+    let stopping = async move {
+        stopped(stop).await;
+        grpc::report_stopping(&health).await;
+    };
+    tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping))
+}

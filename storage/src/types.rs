@@ -146,14 +146,18 @@ pub struct BatchHeader {
     pub crc: u32,
 }
 
-/// The directory's owner: which cluster and node it belongs to. Written once.
+/// The directory's owner: which cluster and node it belongs to. The node id is given when the directory is made, the
+/// cluster once the node is in one; neither ever changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// A UUID.
+    /// A UUID, or [`NO_CLUSTER`].
     pub cluster_id: [u8; 16],
     /// Random, never reused.
     pub node_id: u64,
 }
+
+/// The cluster id of a node that is in no cluster yet.
+pub const NO_CLUSTER: [u8; 16] = [0; 16];
 
 /// What apply decided about one batch of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -195,3 +195,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         durably(|done| self.log.purge(entry_id(&log_id), done)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

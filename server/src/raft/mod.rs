@@ -96,15 +96,15 @@ pub enum ProposeError {
 /// The outcome of an append: the outer error says that there is no outcome, the inner one that it was refused at apply.
 pub type AppendOutcome = Result<Result<Receipt, Refusal>, ProposeError>;
 
-/// How often a leader says that it lives, and how long a follower waits before it campaigns. In milliseconds.
+/// How often a leader says that it lives, and how long a follower waits before it campaigns. Whole milliseconds count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
     /// Between heartbeats.
-    pub heartbeat_ms: u64,
+    pub heartbeat: Duration,
     /// At least so long without a leader before campaigning.
-    pub election_min_ms: u64,
+    pub election_min: Duration,
     /// At most so long.
-    pub election_max_ms: u64,
+    pub election_max: Duration,
 }
 
 /// What a group is opened with.
@@ -172,9 +172,9 @@ fn forwarded(forward: &ForwardToLeader<TypeConfig>) -> Option<v1::NodeInfo> {
 fn raft_config(timings: Timings) -> Result<Config, Fatal> {
     Config {
         cluster_name: "inkstone".to_owned(),
-        heartbeat_interval: timings.heartbeat_ms,
-        election_timeout_min: timings.election_min_ms,
-        election_timeout_max: timings.election_max_ms,
+        heartbeat_interval: millis(timings.heartbeat),
+        election_timeout_min: millis(timings.election_min),
+        election_timeout_max: millis(timings.election_max),
         max_payload_entries: 4_096,
         max_append_entries: Some(4_096),
         snapshot_policy: SnapshotPolicy::Never,
@@ -188,6 +188,10 @@ fn raft_config(timings: Timings) -> Result<Config, Fatal> {
     .map_err(|error| Fatal(format!("raft timings: {error}")))
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Group {
     /// Recovers the group from its log and starts it. A node that was never in a cluster does nothing until
     /// [`Group::initialize`] or until a leader finds it.
@@ -198,7 +202,7 @@ impl Group {
         let reads = Blocking::new(RAFT_READ_THREADS, RAFT_READS_WAITING);
         let peers = Peers::new(cluster_id, node_id);
         let network =
-            Network::new(peers.clone(), Duration::from_millis(timings.election_max_ms));
+            Network::new(peers.clone(), timings.election_max);
         let machine =
             StateMachine::open(log.clone(), reads.clone()).map_err(|error| fatal(&error))?;
         let (state, applied) = (machine.shared(), machine.applied());

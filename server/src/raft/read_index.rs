@@ -73,9 +73,9 @@ impl Group {
             Leader::There(leader) => {
                 let request = peer::ReadIndexRequest { header: Some(self.header(leader.id)) };
                 let answer = self.peer(&leader).read_index(request).await;
-                let id = answer.ok().and_then(|response| response.into_inner().id);
-                id.map(|id| id.index)
-                    .ok_or(ReadIndexError::NoLeader { leader: Some(leader) })
+                answer
+                    .map(|response| response.into_inner().index)
+                    .map_err(|_| ReadIndexError::NoLeader { leader: Some(leader) })
             }
             Leader::Unknown => Err(ReadIndexError::NoLeader { leader: None }),
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Damage, OpenError};
 use crate::format::identity::{self, BadIdentity};
-use crate::types::Identity;
+use crate::types::{Identity, NO_CLUSTER};
 
 const LOCK: &str = "LOCK";
 const IDENTITY: &str = "identity";
@@ -87,14 +87,17 @@ impl DirLock {
         }
     }
 
-    /// Gives the directory its identity, durably. It must have none.
+    /// Gives the directory its identity, durably. It must have none, or be the same node's that is in no cluster yet.
     ///
     /// # Panics
-    /// When it has one: a node never changes its identity.
+    /// When it has another one: a node never changes its identity.
     pub fn set_identity(&self, identity: Identity) -> Result<(), OpenError> {
         let before = self.identity()?;
+        let undecided = |before: Identity| {
+            before.node_id == identity.node_id && before.cluster_id == NO_CLUSTER
+        };
         assert!(
-            before.is_none(),
+            before.is_none_or(undecided),
             "the directory belongs to {before:?} already"
         );
         let (tmp, file) = (self.dir.join(IDENTITY_TMP), self.dir.join(IDENTITY));

@@ -1,0 +1,292 @@
+//! The peer service: what other nodes ask of this one. Besides `raft`, the one place that names openraft.
+//!
+//! Promises: a message of another cluster, group or node is refused before anything looks into it; what is malformed
+//! never reaches openraft; a forwarded request is never forwarded again. Must not know: files.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use futures::{Stream, StreamExt};
+use inkstone_proto::peer_v1::peer_server::{Peer, PeerServer};
+use inkstone_proto::{peer_v1 as peer, v1};
+use inkstone_storage::limits::MESSAGE_SIZE_MAX;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use parking_lot::Mutex;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::discovery::{Discovery, PROTOCOL};
+use crate::grpc::{self, Services};
+use crate::raft::types::{RaftVote, TypeConfig};
+use crate::raft::wire::{self, Malformed};
+use crate::raft::{GROUP, Group};
+
+/// What the peer service answers from. The group's services come later than the port: a node that is in no cluster yet
+/// answers only `Hello`.
+#[derive(Debug, Clone)]
+pub struct PeerService {
+    discovery: Discovery,
+    services: Arc<OnceLock<Services>>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type AppendStream =
+    Pin<Box<dyn Stream<Item = Result<peer::AppendEntriesResponse, Status>> + Send + 'static>>;
+
+impl PeerService {
+    /// Without a group, for now.
+    pub fn new(discovery: Discovery) -> Self {
+        Self { discovery, services: Arc::default() }
+    }
+
+    /// The group runs: from here on every call is answered.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub fn serve(&self, services: Services) {
+        assert!(self.services.set(services).is_ok(), "a node has one group");
+    }
+
+    /// As a tonic service, with explicit bounds on messages.
+    pub fn into_server(self) -> PeerServer<Self> {
+        PeerServer::new(self)
+            .max_decoding_message_size(MESSAGE_SIZE_MAX)
+            .max_encoding_message_size(MESSAGE_SIZE_MAX)
+    }
+
+    /// The services, for a message that is meant for this node.
+    fn for_message(&self, header: Option<&peer::Header>) -> Result<&Services, Status> {
+        let services = self
+            .services
+            .get()
+            .ok_or_else(|| Status::unavailable("this node is in no cluster yet"))?;
+        check_header(&services.group, header)?;
+        Ok(services)
+    }
+}
+
+/// Refuses what is meant for another cluster, group or node.
+fn check_header(group: &Group, header: Option<&peer::Header>) -> Result<(), Status> {
+    let header = header.ok_or_else(|| Status::invalid_argument("the header is missing"))?;
+    if header.cluster_id != group.cluster_id().as_slice() {
+        return Err(Status::failed_precondition("this node is in another cluster"));
+    }
+    if header.group != GROUP {
+        return Err(Status::failed_precondition(format!("there is no group {}", header.group)));
+    }
+    if header.to != group.node_id() {
+        return Err(Status::failed_precondition(format!(
+            "this is node {}, not {}: its address is another node's now",
+            group.node_id(),
+            header.to
+        )));
+    }
+    Ok(())
+}
+
+fn malformed(error: &Malformed) -> Status {
+    Status::invalid_argument(error.0.clone())
+}
+
+/// A failure of Raft itself: the process is about to end.
+fn failed(error: impl ToString) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn append_request(
+    group: &Group,
+    request: peer::AppendEntriesRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+    check_header(group, request.header.as_ref())?;
+    let convert = |request: peer::AppendEntriesRequest| {
+        Ok(AppendEntriesRequest {
+            vote: wire::vote_from_wire(request.vote)?,
+            prev_log_id: request.previous.map(wire::log_id_from_wire),
+            entries: request
+                .entries
+                .into_iter()
+                .map(wire::entry_from_wire)
+                .collect::<Result<_, _>>()?,
+            leader_commit: request.committed.map(wire::log_id_from_wire),
+        })
+    };
+    convert(request).map_err(|error| malformed(&error))
+}
+
+fn append_response(
+    result: openraft::raft::StreamAppendResult<TypeConfig>,
+) -> peer::AppendEntriesResponse {
+    use peer::append_entries_response::Result as Wire;
+    let result = match result {
+        Ok(up_to) => {
+            Wire::Accepted(peer::Accepted { up_to: up_to.as_ref().map(wire::log_id_to_wire) })
+        }
+        Err(StreamAppendError::Conflict(at)) => {
+            Wire::Conflict(peer::Conflict { at: Some(wire::log_id_to_wire(&at)) })
+        }
+        Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(wire::vote_to_wire(&vote)),
+    };
+    peer::AppendEntriesResponse { result: Some(result) }
+}
+
+fn vote_request(request: &peer::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+    Ok(VoteRequest {
+        vote: vote(request.vote)?,
+        last_log_id: request.last.map(wire::log_id_from_wire),
+        leadership_transfer: request.leadership_transfer,
+    })
+}
+
+fn vote_response(response: &VoteResponse<TypeConfig>) -> peer::VoteResponse {
+    peer::VoteResponse {
+        vote: Some(wire::vote_to_wire(&response.vote)),
+        granted: response.vote_granted,
+        last: response.last_log_id.as_ref().map(wire::log_id_to_wire),
+    }
+}
+
+fn vote(vote: Option<peer::Vote>) -> Result<RaftVote, Status> {
+    wire::vote_from_wire(vote).map_err(|error| malformed(&error))
+}
+
+fn required<T>(field: Option<T>) -> Result<T, Status> {
+    field.ok_or_else(|| Status::invalid_argument("the field `request` is missing"))
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendEntriesStream = AppendStream;
+
+    async fn hello(&self, request: Request<peer::HelloRequest>) -> Answer<peer::HelloResponse> {
+        let request = request.into_inner();
+        if request.protocol == 0 || request.protocol > PROTOCOL {
+            return Err(Status::failed_precondition(format!(
+                "peer protocol {} is unknown here; this release speaks up to {PROTOCOL}",
+                request.protocol
+            )));
+        }
+        let members = self.services.get().map_or_else(Vec::new, |s| s.group.members());
+        Ok(Response::new(self.discovery.answer(&request, members)))
+    }
+
+    async fn append_entries(
+        &self,
+        request: Request<Streaming<peer::AppendEntriesRequest>>,
+    ) -> Answer<AppendStream> {
+        let services = self.services.get().ok_or_else(|| failed("this node is in no cluster yet"))?;
+        let group = services.group.clone();
+        let raft = group.raft().clone();
+        // openraft's stream has no place for an error of the sender's: the first one ends it, and is told afterwards.
+        let refused = Arc::new(Mutex::new(None));
+        let refusal = Arc::clone(&refused);
+        let accepted = request.into_inner().scan((), move |(), message| {
+            let converted = message.and_then(|message| append_request(&group, message));
+            futures::future::ready(converted.map_err(|status| *refusal.lock() = Some(status)).ok())
+        });
+        let answers = raft.stream_append(accepted).map(|answer| match answer {
+            Ok(result) => Ok(append_response(result)),
+            Err(fatal) => Err(failed(fatal)),
+        });
+        let last = futures::stream::once(async move { refused.lock().take() })
+            .filter_map(|refused| futures::future::ready(refused.map(Err)));
+        Ok(Response::new(Box::pin(answers.chain(last))))
+    }
+
+    async fn vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
+        let request = request.into_inner();
+        let raft = self.for_message(request.header.as_ref())?.group.raft();
+        let response = raft.vote(vote_request(&request)?).await.map_err(failed)?;
+        Ok(Response::new(vote_response(&response)))
+    }
+
+    async fn pre_vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
+        let request = request.into_inner();
+        let raft = self.for_message(request.header.as_ref())?.group.raft();
+        let response = raft.pre_vote(vote_request(&request)?).await.map_err(failed)?;
+        Ok(Response::new(vote_response(&response)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<peer::InstallSnapshotRequest>,
+    ) -> Answer<peer::InstallSnapshotResponse> {
+        let request = request.into_inner();
+        let raft = self.for_message(request.header.as_ref())?.group.raft();
+        let crc = crc32fast::hash(&request.checkpoint);
+        if crc != request.checkpoint_crc {
+            return Err(Status::data_loss(format!(
+                "the checkpoint's crc is {crc:08x}, expected {:08x}",
+                request.checkpoint_crc
+            )));
+        }
+        let snapshot = Group::check_snapshot(request.checkpoint).map_err(|e| malformed(&e))?;
+        let response = raft
+            .install_full_snapshot(vote(request.vote)?, snapshot)
+            .await
+            .map_err(failed)?;
+        let vote = Some(wire::vote_to_wire(&response.vote));
+        Ok(Response::new(peer::InstallSnapshotResponse { vote }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<peer::TransferLeaderRequest>,
+    ) -> Answer<peer::TransferLeaderResponse> {
+        let request = request.into_inner();
+        let raft = self.for_message(request.header.as_ref())?.group.raft();
+        let from = vote(request.from_vote)?;
+        let last = request.last.map(wire::log_id_from_wire);
+        let transfer = TransferLeaderRequest::new(from, request.to_node, last);
+        let answer = raft.handle_transfer_leader(transfer).await.map_err(failed)?;
+        let refused = answer.err().map_or_else(String::new, |error| error.to_string());
+        Ok(Response::new(peer::TransferLeaderResponse { refused }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<peer::ReadIndexRequest>,
+    ) -> Answer<peer::ReadIndexResponse> {
+        let group = &self.for_message(request.get_ref().header.as_ref())?.group;
+        let index = group.confirm_leader().await.map_err(failed)?;
+        Ok(Response::new(peer::ReadIndexResponse { index }))
+    }
+
+    async fn forward_append(
+        &self,
+        request: Request<peer::ForwardAppendRequest>,
+    ) -> Answer<v1::AppendResponse> {
+        let request = request.into_inner();
+        let services = self.for_message(request.header.as_ref())?;
+        let response = grpc::append_here(services, required(request.request)?).await?;
+        Ok(Response::new(response))
+    }
+
+    async fn forward_create_log(
+        &self,
+        request: Request<peer::ForwardCreateLogRequest>,
+    ) -> Answer<v1::CreateLogResponse> {
+        let request = request.into_inner();
+        let services = self.for_message(request.header.as_ref())?;
+        let response = grpc::create_log_here(services, required(request.request)?).await?;
+        Ok(Response::new(response))
+    }
+
+    async fn forward_search(
+        &self,
+        request: Request<peer::ForwardSearchRequest>,
+    ) -> Answer<v1::SearchResponse> {
+        let request = request.into_inner();
+        let services = self.for_message(request.header.as_ref())?;
+        let response = grpc::search_here(services, required(request.request)?).await?;
+        Ok(Response::new(response))
+    }
+
+    async fn node_status(
+        &self,
+        request: Request<peer::NodeStatusRequest>,
+    ) -> Answer<v1::NodeStatus> {
+        let services = self.for_message(request.get_ref().header.as_ref())?;
+        Ok(Response::new(grpc::node_status_here(services)))
+    }
+}
