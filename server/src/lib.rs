@@ -2,6 +2,7 @@
 
 pub mod blocking;
 pub mod clock;
+pub mod config;
 pub mod grpc;
 pub mod indexer;
 pub mod node;
