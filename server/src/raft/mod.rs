@@ -128,6 +128,9 @@ pub enum ReadIndexError {
 /// The outcome of an append: the outer error says that there is no outcome, the inner one that it was refused at apply.
 pub type AppendOutcome = Result<Result<Receipt, Refusal>, ProposeError>;
 
+/// The outcome of a batch that was submitted. Dropping it never cancels the write.
+pub type Pending = futures::future::BoxFuture<'static, AppendOutcome>;
+
 /// The group's handle. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -138,6 +141,11 @@ impl Group {
     /// Appends a batch: merged with what is waiting into one entry, proposed, and answered once applied. Dropping the
     /// future never cancels the write. Refuses at once where it does not lead or is over its bound.
     pub async fn append(&self, batch: EncodedBatch) -> AppendOutcome {
+        todo!()
+    }
+
+    /// Takes a batch into the queue, in the order of the calls.
+    pub fn submit(&self, batch: EncodedBatch) -> Result<Pending, ProposeError> {
         todo!()
     }
 
