@@ -39,8 +39,12 @@ impl Blocking {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let busy = Busy { waiting: self.waiting_max };
-        let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy)?;
+        let busy = Busy {
+            waiting: self.waiting_max,
+        };
+        let place = Arc::clone(&self.waiting)
+            .try_acquire_owned()
+            .map_err(|_| busy)?;
         let turn = Arc::clone(&self.running)
             .acquire_owned()
             .await

@@ -13,14 +13,22 @@ impl Clock {
     }
 
     /// Nanoseconds since the Unix epoch, UTC. A clock set before 1970 reads 0; beyond the year 2262, the largest value.
-    #[expect(clippy::disallowed_methods, reason = "the one reader of the system's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one reader of the system's clock"
+    )]
     pub fn unix_nanos(self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// A point of monotonic time, for deadlines.
-    #[expect(clippy::disallowed_methods, reason = "the one reader of the monotonic clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one reader of the monotonic clock"
+    )]
     pub fn instant(self) -> Instant {
         Instant::now()
     }

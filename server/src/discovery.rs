@@ -59,7 +59,9 @@ pub enum Misplaced {
         address: String,
     },
     /// A seed speaks only a protocol that this release does not.
-    #[error("{address} speaks peer protocol {found}, this release up to {PROTOCOL}; upgrade this node")]
+    #[error(
+        "{address} speaks peer protocol {found}, this release up to {PROTOCOL}; upgrade this node"
+    )]
     Protocol {
         /// The seed.
         address: String,
@@ -121,8 +123,17 @@ impl Discovery {
     /// For a node that waits for `expected` nodes and knows these seeds (its own address may be among them).
     pub fn new(me: NodeInfo, cluster_id: [u8; 16], expected: usize, seeds: Vec<String>) -> Self {
         let met = BTreeMap::from([(me.id, me.clone())]);
-        let shared = Shared { cluster_id, met, targets: BTreeMap::new() };
-        Self { me, expected, seeds, shared: Arc::new(Mutex::new(shared)) }
+        let shared = Shared {
+            cluster_id,
+            met,
+            targets: BTreeMap::new(),
+        };
+        Self {
+            me,
+            expected,
+            seeds,
+            shared: Arc::new(Mutex::new(shared)),
+        }
     }
 
     /// The cluster that this node has come to be in.
@@ -151,7 +162,10 @@ impl Discovery {
 
     /// Asks everybody once, and says what follows.
     pub async fn round(&self) -> Result<Step, Misplaced> {
-        let targets = self.shared.lock().targets(&self.seeds, &self.me.peer_address);
+        let targets = self
+            .shared
+            .lock()
+            .targets(&self.seeds, &self.me.peer_address);
         let cluster_id = self.shared.lock().cluster_id;
         let request = HelloRequest {
             node: Some(self.me.clone()),
@@ -161,8 +175,14 @@ impl Discovery {
         let asked = targets.into_iter().map(|(address, mut client)| {
             let request = request.clone();
             async move {
-                let response = timeout(HELLO_TIMEOUT, client.hello(request)).await.ok()?.ok()?;
-                Some(Answer { address, response: response.into_inner() })
+                let response = timeout(HELLO_TIMEOUT, client.hello(request))
+                    .await
+                    .ok()?
+                    .ok()?;
+                Some(Answer {
+                    address,
+                    response: response.into_inner(),
+                })
             }
         });
         let answers: Vec<Answer> = join_all(asked).await.into_iter().flatten().collect();
@@ -176,7 +196,8 @@ impl Shared {
     /// Remembers a node that could become part of this cluster. A restart before its id was kept leaves no ghost: one
     /// address is one node.
     fn meet(&mut self, node: &NodeInfo) {
-        self.met.retain(|id, known| *id == node.id || known.peer_address != node.peer_address);
+        self.met
+            .retain(|id, known| *id == node.id || known.peer_address != node.peer_address);
         if self.met.len() < TARGETS_MAX {
             self.met.insert(node.id, node.clone());
         }
@@ -208,12 +229,19 @@ impl Shared {
             self.target(seed);
         }
         self.targets.remove(own);
-        self.targets.iter().map(|(address, client)| (address.clone(), client.clone())).collect()
+        self.targets
+            .iter()
+            .map(|(address, client)| (address.clone(), client.clone()))
+            .collect()
     }
 }
 
 fn cluster_to_wire(cluster_id: [u8; 16]) -> bytes::Bytes {
-    if cluster_id == NO_CLUSTER { bytes::Bytes::new() } else { cluster_id.to_vec().into() }
+    if cluster_id == NO_CLUSTER {
+        bytes::Bytes::new()
+    } else {
+        cluster_id.to_vec().into()
+    }
 }
 
 fn cluster_from_wire(bytes: &[u8]) -> [u8; 16] {
@@ -253,14 +281,24 @@ fn evaluate(
         let member = response.members.iter().any(|member| member.id == me);
         if !response.members.is_empty() && !member && [NO_CLUSTER, cluster].contains(&own_cluster) {
             let (cluster, address) = (Uuid::from_bytes(cluster), address.clone());
-            return Err(Misplaced::NotMember { node: me, cluster, address });
+            return Err(Misplaced::NotMember {
+                node: me,
+                cluster,
+                address,
+            });
         }
         if cluster != NO_CLUSTER && own_cluster != NO_CLUSTER && cluster != own_cluster {
             let (own, other) = (Uuid::from_bytes(own_cluster), Uuid::from_bytes(cluster));
-            return Err(Misplaced::OtherCluster { own, address: address.clone(), other });
+            return Err(Misplaced::OtherCluster {
+                own,
+                address: address.clone(),
+                other,
+            });
         }
         if member {
-            return Ok(Step::Join { cluster_id: cluster });
+            return Ok(Step::Join {
+                cluster_id: cluster,
+            });
         }
     }
     Ok(agreed(me, expected, own_cluster, met, answers))
@@ -274,7 +312,10 @@ fn agreed(
     met: &BTreeMap<u64, NodeInfo>,
     answers: &[Answer],
 ) -> Step {
-    let wait = Step::Wait { met: met.len(), expected };
+    let wait = Step::Wait {
+        met: met.len(),
+        expected,
+    };
     let ids: BTreeSet<u64> = met.keys().copied().collect();
     let cluster_id = derive_cluster_id(&ids);
     if met.len() != expected || (own_cluster != NO_CLUSTER && own_cluster != cluster_id) {
@@ -290,7 +331,10 @@ fn agreed(
             })
     };
     if ids.iter().all(agrees) {
-        Step::Form { cluster_id, members: met.values().cloned().collect() }
+        Step::Form {
+            cluster_id,
+            members: met.values().cloned().collect(),
+        }
     } else {
         wait
     }
@@ -320,7 +364,10 @@ mod tests {
             bootstrap_expect: 3,
             ..HelloResponse::default()
         };
-        Answer { address: node(id).peer_address, response }
+        Answer {
+            address: node(id).peer_address,
+            response,
+        }
     }
 
     fn in_cluster(id: u64, cluster_id: [u8; 16], members: &[u64]) -> Answer {
@@ -338,7 +385,13 @@ mod tests {
 
     #[test]
     fn all_nodes_that_agree_come_to_one_cluster() {
-        let Step::Form { cluster_id, members } = all_agree(1) else { panic!("no agreement") };
+        let Step::Form {
+            cluster_id,
+            members,
+        } = all_agree(1)
+        else {
+            panic!("no agreement")
+        };
         assert_ne!(cluster_id, NO_CLUSTER);
         assert_eq!(members.len(), 3);
         assert_eq!(all_agree(2), all_agree(1));
@@ -349,9 +402,21 @@ mod tests {
     fn one_node_that_has_met_others_holds_it_back() {
         let answers = [answer(2, &[1, 2, 3]), answer(3, &[1, 3])];
         let step = evaluate(1, 3, NO_CLUSTER, &met(&[1, 2, 3]), &answers).unwrap();
-        assert_eq!(step, Step::Wait { met: 3, expected: 3 });
+        assert_eq!(
+            step,
+            Step::Wait {
+                met: 3,
+                expected: 3
+            }
+        );
         let four = evaluate(1, 3, NO_CLUSTER, &met(&[1, 2, 3, 4]), &answers).unwrap();
-        assert_eq!(four, Step::Wait { met: 4, expected: 3 });
+        assert_eq!(
+            four,
+            Step::Wait {
+                met: 4,
+                expected: 3
+            }
+        );
     }
 
     #[test]
@@ -360,12 +425,20 @@ mod tests {
         other.response.bootstrap_expect = 5;
         let answers = [other, answer(3, &[1, 2, 3])];
         let step = evaluate(1, 3, NO_CLUSTER, &met(&[1, 2, 3]), &answers).unwrap();
-        assert_eq!(step, Step::Wait { met: 3, expected: 3 });
+        assert_eq!(
+            step,
+            Step::Wait {
+                met: 3,
+                expected: 3
+            }
+        );
     }
 
     #[test]
     fn a_node_that_stopped_half_way_goes_on() {
-        let Step::Form { cluster_id, .. } = all_agree(1) else { panic!("no agreement") };
+        let Step::Form { cluster_id, .. } = all_agree(1) else {
+            panic!("no agreement")
+        };
         // Node 2 has kept the cluster's id already; node 3 has not.
         let answers = [in_cluster(2, cluster_id, &[]), answer(3, &[1, 2, 3])];
         let seen = met(&[1, 2, 3]);
@@ -379,7 +452,12 @@ mod tests {
     fn a_member_joins_and_a_stranger_is_told() {
         let answers = [in_cluster(2, [7; 16], &[1, 2, 3])];
         let joined = evaluate(1, 3, NO_CLUSTER, &met(&[1]), &answers).unwrap();
-        assert_eq!(joined, Step::Join { cluster_id: [7; 16] });
+        assert_eq!(
+            joined,
+            Step::Join {
+                cluster_id: [7; 16]
+            }
+        );
         let stranger = evaluate(9, 3, NO_CLUSTER, &met(&[9]), &answers).unwrap_err();
         assert!(matches!(stranger, Misplaced::NotMember { node: 9, .. }));
         let removed = evaluate(9, 3, [7; 16], &met(&[9]), &answers).unwrap_err();
@@ -402,9 +480,15 @@ mod tests {
     #[test]
     fn one_address_is_one_node() {
         let discovery = Discovery::new(node(1), NO_CLUSTER, 3, Vec::new());
-        let old = NodeInfo { peer_address: node(2).peer_address, ..node(5) };
+        let old = NodeInfo {
+            peer_address: node(2).peer_address,
+            ..node(5)
+        };
         for asker in [old, node(2)] {
-            let request = HelloRequest { node: Some(asker), ..HelloRequest::default() };
+            let request = HelloRequest {
+                node: Some(asker),
+                ..HelloRequest::default()
+            };
             discovery.answer(&request, Vec::new());
         }
         let seen = discovery.answer(&HelloRequest::default(), Vec::new()).seen;

@@ -65,8 +65,13 @@ enum FeedError {
 impl Indexer {
     /// A node that never indexes: search is switched off.
     pub fn off() -> Self {
-        let shared = Shared { searcher: ArcSwapOption::empty(), progress: watch::Sender::new(0) };
-        Self { shared: Arc::new(shared) }
+        let shared = Shared {
+            searcher: ArcSwapOption::empty(),
+            progress: watch::Sender::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Starts the task that feeds while `wanted` says so. It ends when `wanted`'s sender is dropped.
@@ -199,13 +204,18 @@ impl Feed {
     }
 
     fn publish(&self, searcher: &Searcher) {
-        self.shared.progress.send_replace(searcher.next_index().saturating_sub(1));
+        self.shared
+            .progress
+            .send_replace(searcher.next_index().saturating_sub(1));
     }
 
     /// The index is a cache: what is wrong with it goes away with it.
     async fn delete(&self) {
         let dir = self.options.dir.clone();
-        let deleted = self.blocking.run(move || std::fs::remove_dir_all(dir)).await;
+        let deleted = self
+            .blocking
+            .run(move || std::fs::remove_dir_all(dir))
+            .await;
         if let Ok(Err(error)) = deleted {
             tracing::warn!(%error, "the failed index could not be deleted");
         }

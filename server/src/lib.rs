@@ -2,6 +2,8 @@
 
 pub mod blocking;
 pub mod clock;
+pub mod config;
+pub mod discovery;
 pub mod grpc;
 pub mod indexer;
 pub mod node;

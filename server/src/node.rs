@@ -4,6 +4,7 @@
 //! Promises: nothing is served before it can be; a port in use, a locked directory or a foreign one is an error at
 //! once, before anything is changed; a node whose storage or Raft has failed ends. Must not know: the command line.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,7 +51,9 @@ pub enum StartError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A listening address.
-    #[error("can't listen on {address} (`{key}`): {source}; stop what uses it, or set another address")]
+    #[error(
+        "can't listen on {address} (`{key}`): {source}; stop what uses it, or set another address"
+    )]
     Listen {
         /// The configuration's key.
         key: &'static str,
@@ -94,7 +97,13 @@ impl Ports {
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen {
+            key,
+            address,
+            source,
+        })
 }
 
 /// Where a port was bound: what the configuration says, with the number that the system chose for port 0.
@@ -105,7 +114,8 @@ fn bound(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
 impl Node {
     /// Starts a node and returns when it can serve: it is in a cluster that has a leader. Waits for the other nodes of
     /// a new cluster as long as it takes.
-    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let config = &config;
         let lock = DirLock::acquire(&config.data_dir)?;
         let ports = Ports::bind(config).await?;
         let identity = identity(&lock)?;
@@ -115,8 +125,12 @@ impl Node {
             peer_address: config.peer_address(bound(&ports.peer, config.peer_listen)),
         };
         let expected = config.bootstrap_expect;
-        let discovery =
-            Discovery::new(info.clone(), identity.cluster_id, expected, config.seeds.clone());
+        let discovery = Discovery::new(
+            info.clone(),
+            identity.cluster_id,
+            expected,
+            config.seeds.clone(),
+        );
         let (stopping, stop) = watch::channel(false);
         let peer_service = PeerService::new(discovery.clone());
         let peer_server = serve_peers(peer_service.clone(), ports.peer, stop.clone());
@@ -140,7 +154,13 @@ impl Node {
         };
         let client_server = serve_clients(&services, ports.client, stop).await;
         let servers = vec![client_server, peer_server];
-        Ok(Self { info, group, stopping, servers, _lock: lock })
+        Ok(Self {
+            info,
+            group,
+            stopping,
+            servers,
+            _lock: lock,
+        })
     }
 
     /// Where this node is reached.
@@ -150,7 +170,11 @@ impl Node {
 
     /// What the node says once it can serve.
     pub fn ready_line(&self) -> String {
-        let NodeInfo { id, client_address, peer_address } = &self.info;
+        let NodeInfo {
+            id,
+            client_address,
+            peer_address,
+        } = &self.info;
         format!("ready node={id} client={client_address} peer={peer_address}")
     }
 
@@ -186,7 +210,10 @@ fn identity(lock: &DirLock) -> Result<Identity, OpenError> {
             break id;
         }
     };
-    let identity = Identity { cluster_id: NO_CLUSTER, node_id };
+    let identity = Identity {
+        cluster_id: NO_CLUSTER,
+        node_id,
+    };
     lock.set_identity(identity)?;
     Ok(identity)
 }
@@ -208,15 +235,25 @@ async fn find_cluster(
         let (cluster_id, members) = match discovery.round().await? {
             Step::Wait { met, expected } => {
                 if said.replace(met) != Some(met) {
-                    tracing::info!(met, expected, "waiting for the other nodes of a new cluster");
+                    tracing::info!(
+                        met,
+                        expected,
+                        "waiting for the other nodes of a new cluster"
+                    );
                 }
                 sleep(ROUND_PAUSE).await;
                 continue;
             }
-            Step::Form { cluster_id, members } => (cluster_id, Some(members)),
+            Step::Form {
+                cluster_id,
+                members,
+            } => (cluster_id, Some(members)),
             Step::Join { cluster_id } => (cluster_id, None),
         };
-        let identity = Identity { cluster_id, ..identity };
+        let identity = Identity {
+            cluster_id,
+            ..identity
+        };
         lock.set_identity(identity)?;
         discovery.set_cluster(cluster_id);
         return Ok((identity, members));
@@ -248,8 +285,19 @@ async fn open_group(
         election_min: config.raft.election_min,
         election_max: config.raft.election_max,
     };
-    let Identity { cluster_id, node_id } = identity;
-    Ok(Group::open(GroupOptions { log, node_id, cluster_id, member, timings, clock }).await?)
+    let Identity {
+        cluster_id,
+        node_id,
+    } = identity;
+    Ok(Group::open(GroupOptions {
+        log,
+        node_id,
+        cluster_id,
+        member,
+        timings,
+        clock,
+    })
+    .await?)
 }
 
 fn group_dir(config: &Config) -> PathBuf {
@@ -266,7 +314,10 @@ async fn take_part(
     let mut founders = founders;
     loop {
         if let Some(members) = founders.take() {
-            let members = members.iter().map(crate::raft::wire::node_from_wire).collect();
+            let members = members
+                .iter()
+                .map(crate::raft::wire::node_from_wire)
+                .collect();
             group.initialize(members).await?;
         }
         if group.leader() != Leader::Unknown {
@@ -322,7 +373,12 @@ fn start_indexer(config: &Config, group: &Group, wanted: watch::Receiver<bool>) 
         commit_interval: config.search.commit_interval,
         shard_size: config.log.segment_size.saturating_mul(SHARD_SEGMENTS),
     };
-    Indexer::start(options, group.log().clone(), group.applied().clone(), wanted)
+    Indexer::start(
+        options,
+        group.log().clone(),
+        group.applied().clone(),
+        wanted,
+    )
 }
 
 fn services(
@@ -335,7 +391,15 @@ fn services(
     let reads = Blocking::new(READ_THREADS, READS_WAITING);
     let searches = Blocking::new(SEARCH_THREADS, SEARCHES_WAITING);
     let data_dir = config.data_dir.clone();
-    Services::new(group.clone(), indexer, clock, reads, searches, data_dir, stop)
+    Services::new(
+        group.clone(),
+        indexer,
+        clock,
+        reads,
+        searches,
+        data_dir,
+        stop,
+    )
 }
 
 type Serving = JoinHandle<Result<(), tonic::transport::Error>>;

@@ -13,7 +13,9 @@ pub struct Applied {
 impl Applied {
     /// Starts at `index`: everything up to it is visible.
     pub fn new(index: u64) -> Self {
-        Self { index: watch::Sender::new(index) }
+        Self {
+            index: watch::Sender::new(index),
+        }
     }
 
     /// Entries up to `index` are visible now.

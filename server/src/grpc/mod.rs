@@ -1,1 +1,180 @@
-//! The gRPC services.
+//! The gRPC services that clients call: what they share, and the router that serves them.
+//!
+//! One verb, one file: [`append`], [`read`], [`search`], [`admin`]. Read `service` first (which call goes where), then
+//! `error` (what a caller is told), then the verbs. Must not know: openraft, files, how a node is started.
+
+mod admin;
+mod append;
+mod consistency;
+mod convert;
+mod deadline;
+mod error;
+mod leader;
+mod limits;
+pub mod peer;
+mod read;
+mod search;
+mod service;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use inkstone_proto::FILE_DESCRIPTOR_SET;
+use inkstone_proto::v1::admin_server::AdminServer;
+use inkstone_proto::v1::logs_server::LogsServer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::Status;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH_DESCRIPTOR_SET;
+use tonic_health::server::HealthReporter;
+
+use crate::blocking::Blocking;
+use crate::clock::Clock;
+use crate::grpc::limits::{
+    APPENDS_SIZE_MAX, CONNECTION_STREAMS_MAX, MESSAGE_SIZE_MAX, STREAMS_MAX,
+};
+use crate::indexer::Indexer;
+use crate::raft::Group;
+
+/// How often a silent connection is asked whether it lives, and how long its answer may take.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Bytes that one permit of a semaphore for bytes stands for.
+const PERMIT_SIZE: usize = 1 << 10;
+
+/// What the services of one node work with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Services {
+    pub(crate) group: Group,
+    pub(crate) indexer: Indexer,
+    pub(crate) clock: Clock,
+    pub(crate) reads: Blocking,
+    pub(crate) searches: Blocking,
+    /// Damaged files are named relative to it.
+    pub(crate) data_dir: Arc<PathBuf>,
+    stopping: watch::Receiver<bool>,
+    streams: Arc<Semaphore>,
+    append_room: Arc<Semaphore>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Services {
+    /// `stopping` turns true when the node stops: following reads and sessions then end by themselves.
+    pub fn new(
+        group: Group,
+        indexer: Indexer,
+        clock: Clock,
+        reads: Blocking,
+        searches: Blocking,
+        data_dir: PathBuf,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            group,
+            indexer,
+            clock,
+            reads,
+            searches,
+            data_dir: Arc::new(data_dir),
+            stopping,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            append_room: Arc::new(Semaphore::new(APPENDS_SIZE_MAX / PERMIT_SIZE)),
+            turn: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    /// Returns once the node stops.
+    pub(crate) async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        // A sender that is gone is a node that is gone: both mean stop.
+        if stopping.wait_for(|stopping| *stopping).await.is_err() {
+            tracing::debug!("the node is gone");
+        }
+    }
+
+    /// A place for a stream that stays open.
+    pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.streams)
+            .try_acquire_owned()
+            .map_err(|_| error::busy("streams_max", STREAMS_MAX))
+    }
+
+    /// Room for an append of so many bytes, or a refusal.
+    pub(crate) fn append_room(&self, size: usize) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.append_room)
+            .try_acquire_many_owned(permits(size))
+            .map_err(|_| error::busy("appends_size_max", APPENDS_SIZE_MAX))
+    }
+
+    /// The same for a session, which waits for it: what is not read stays with the client.
+    pub(crate) async fn wait_for_append_room(&self, size: usize) -> OwnedSemaphorePermit {
+        Arc::clone(&self.append_room)
+            .acquire_many_owned(permits(size))
+            .await
+            .expect("the semaphore is never closed")
+    }
+
+    /// A number that rises with every call, to spread work over the members.
+    pub(crate) fn turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The permits for so many bytes; a message is never larger than [`MESSAGE_SIZE_MAX`].
+pub(crate) fn permits(size: usize) -> u32 {
+    u32::try_from(size.min(MESSAGE_SIZE_MAX).div_ceil(PERMIT_SIZE)).expect("8,192 at most")
+}
+
+/// The server for the client port, and the handle that reports its health. Everything is reported as serving from the
+/// start: the caller serves only once the node is ready.
+pub async fn client_router(services: &Services) -> (Router, HealthReporter) {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<LogsServer<Services>>().await;
+    health.set_serving::<AdminServer<Services>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(HEALTH_DESCRIPTOR_SET)
+        .with_service_name("inkstone.v1.Logs")
+        .with_service_name("inkstone.v1.Admin")
+        .with_service_name("grpc.health.v1.Health")
+        .build_v1()
+        .expect("the descriptors were made by the build");
+    let router = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(CONNECTION_STREAMS_MAX)
+        .concurrency_limit_per_connection(CONNECTION_STREAMS_MAX as usize)
+        .add_service(LogsServer::new(services.clone()).max_decoding_message_size(MESSAGE_SIZE_MAX))
+        .add_service(AdminServer::new(services.clone()).max_decoding_message_size(MESSAGE_SIZE_MAX))
+        .add_service(health_service)
+        .add_service(reflection);
+    (router, health)
+}
+
+/// Reports everything as not serving, so that load balancers turn away before the node stops.
+pub async fn report_stopping(health: &HealthReporter) {
+    health.set_not_serving::<LogsServer<Services>>().await;
+    health.set_not_serving::<AdminServer<Services>>().await;
+    health
+        .set_service_status("", tonic_health::ServingStatus::NotServing)
+        .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_permits_rounded_up_and_bounded_by_the_largest_message() {
+        assert_eq!(permits(0), 0);
+        assert_eq!(permits(1), 1);
+        assert_eq!(permits(1_024), 1);
+        assert_eq!(permits(1_025), 2);
+        assert_eq!(permits(usize::MAX), 8_192);
+    }
+}

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::discovery::{Discovery, PROTOCOL};
-use crate::grpc::{self, Services};
+use crate::grpc::{Services, admin, append, search};
 use crate::raft::types::{RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
 use crate::raft::{GROUP, Group};
@@ -37,7 +37,10 @@ type AppendStream =
 impl PeerService {
     /// Without a group, for now.
     pub fn new(discovery: Discovery) -> Self {
-        Self { discovery, services: Arc::default() }
+        Self {
+            discovery,
+            services: Arc::default(),
+        }
     }
 
     /// The group runs: from here on every call is answered.
@@ -70,10 +73,15 @@ impl PeerService {
 fn check_header(group: &Group, header: Option<&peer::Header>) -> Result<(), Status> {
     let header = header.ok_or_else(|| Status::invalid_argument("the header is missing"))?;
     if header.cluster_id != group.cluster_id().as_slice() {
-        return Err(Status::failed_precondition("this node is in another cluster"));
+        return Err(Status::failed_precondition(
+            "this node is in another cluster",
+        ));
     }
     if header.group != GROUP {
-        return Err(Status::failed_precondition(format!("there is no group {}", header.group)));
+        return Err(Status::failed_precondition(format!(
+            "there is no group {}",
+            header.group
+        )));
     }
     if header.to != group.node_id() {
         return Err(Status::failed_precondition(format!(
@@ -119,15 +127,17 @@ fn append_response(
 ) -> peer::AppendEntriesResponse {
     use peer::append_entries_response::Result as Wire;
     let result = match result {
-        Ok(up_to) => {
-            Wire::Accepted(peer::Accepted { up_to: up_to.as_ref().map(wire::log_id_to_wire) })
-        }
-        Err(StreamAppendError::Conflict(at)) => {
-            Wire::Conflict(peer::Conflict { at: Some(wire::log_id_to_wire(&at)) })
-        }
+        Ok(up_to) => Wire::Accepted(peer::Accepted {
+            up_to: up_to.as_ref().map(wire::log_id_to_wire),
+        }),
+        Err(StreamAppendError::Conflict(at)) => Wire::Conflict(peer::Conflict {
+            at: Some(wire::log_id_to_wire(&at)),
+        }),
         Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(wire::vote_to_wire(&vote)),
     };
-    peer::AppendEntriesResponse { result: Some(result) }
+    peer::AppendEntriesResponse {
+        result: Some(result),
+    }
 }
 
 fn vote_request(request: &peer::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
@@ -166,7 +176,10 @@ impl Peer for PeerService {
                 request.protocol
             )));
         }
-        let members = self.services.get().map_or_else(Vec::new, |s| s.group.members());
+        let members = self
+            .services
+            .get()
+            .map_or_else(Vec::new, |s| s.group.members());
         Ok(Response::new(self.discovery.answer(&request, members)))
     }
 
@@ -174,7 +187,10 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<peer::AppendEntriesRequest>>,
     ) -> Answer<AppendStream> {
-        let services = self.services.get().ok_or_else(|| failed("this node is in no cluster yet"))?;
+        let services = self
+            .services
+            .get()
+            .ok_or_else(|| failed("this node is in no cluster yet"))?;
         let group = services.group.clone();
         let raft = group.raft().clone();
         // openraft's stream has no place for an error of the sender's: the first one ends it, and is told afterwards.
@@ -182,7 +198,11 @@ impl Peer for PeerService {
         let refusal = Arc::clone(&refused);
         let accepted = request.into_inner().scan((), move |(), message| {
             let converted = message.and_then(|message| append_request(&group, message));
-            futures::future::ready(converted.map_err(|status| *refusal.lock() = Some(status)).ok())
+            futures::future::ready(
+                converted
+                    .map_err(|status| *refusal.lock() = Some(status))
+                    .ok(),
+            )
         });
         let answers = raft.stream_append(accepted).map(|answer| match answer {
             Ok(result) => Ok(append_response(result)),
@@ -203,7 +223,10 @@ impl Peer for PeerService {
     async fn pre_vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
         let request = request.into_inner();
         let raft = self.for_message(request.header.as_ref())?.group.raft();
-        let response = raft.pre_vote(vote_request(&request)?).await.map_err(failed)?;
+        let response = raft
+            .pre_vote(vote_request(&request)?)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(vote_response(&response)))
     }
 
@@ -238,8 +261,13 @@ impl Peer for PeerService {
         let from = vote(request.from_vote)?;
         let last = request.last.map(wire::log_id_from_wire);
         let transfer = TransferLeaderRequest::new(from, request.to_node, last);
-        let answer = raft.handle_transfer_leader(transfer).await.map_err(failed)?;
-        let refused = answer.err().map_or_else(String::new, |error| error.to_string());
+        let answer = raft
+            .handle_transfer_leader(transfer)
+            .await
+            .map_err(failed)?;
+        let refused = answer
+            .err()
+            .map_or_else(String::new, |error| error.to_string());
         Ok(Response::new(peer::TransferLeaderResponse { refused }))
     }
 
@@ -258,7 +286,7 @@ impl Peer for PeerService {
     ) -> Answer<v1::AppendResponse> {
         let request = request.into_inner();
         let services = self.for_message(request.header.as_ref())?;
-        let response = grpc::append_here(services, required(request.request)?).await?;
+        let response = append::append_here(services, required(request.request)?).await?;
         Ok(Response::new(response))
     }
 
@@ -268,7 +296,7 @@ impl Peer for PeerService {
     ) -> Answer<v1::CreateLogResponse> {
         let request = request.into_inner();
         let services = self.for_message(request.header.as_ref())?;
-        let response = grpc::create_log_here(services, required(request.request)?).await?;
+        let response = admin::create_log_here(services, required(request.request)?).await?;
         Ok(Response::new(response))
     }
 
@@ -278,7 +306,7 @@ impl Peer for PeerService {
     ) -> Answer<v1::SearchResponse> {
         let request = request.into_inner();
         let services = self.for_message(request.header.as_ref())?;
-        let response = grpc::search_here(services, required(request.request)?).await?;
+        let response = search::search_here(services, required(request.request)?).await?;
         Ok(Response::new(response))
     }
 
@@ -287,6 +315,6 @@ impl Peer for PeerService {
         request: Request<peer::NodeStatusRequest>,
     ) -> Answer<v1::NodeStatus> {
         let services = self.for_message(request.get_ref().header.as_ref())?;
-        Ok(Response::new(grpc::node_status_here(services)))
+        Ok(Response::new(admin::node_status_here(services)))
     }
 }

@@ -58,7 +58,9 @@ impl Future for Pending {
 }
 
 fn unknown(why: impl ToString) -> ProposeError {
-    ProposeError::Unknown { why: why.to_string() }
+    ProposeError::Unknown {
+        why: why.to_string(),
+    }
 }
 
 impl Ingest {
@@ -72,17 +74,25 @@ impl Ingest {
 
     /// Takes a batch, or refuses it when too much is in flight. The order of calls is the order of proposals.
     pub fn submit(&self, batch: EncodedBatch) -> Result<Pending, ProposeError> {
-        let busy = ProposeError::Busy { bound: APPENDS_IN_FLIGHT_SIZE_MAX };
+        let busy = ProposeError::Busy {
+            bound: APPENDS_IN_FLIGHT_SIZE_MAX,
+        };
         let size = u32::try_from(batch.size()).map_err(|_| busy.clone())?;
         let in_flight = Arc::clone(&self.in_flight)
             .try_acquire_many_owned(size)
             .map_err(|_| busy.clone())?;
         let (answer, pending) = oneshot::channel();
-        let submission = Submission { batch, answer, _in_flight: in_flight };
-        self.queue.try_send(submission).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => busy,
-            mpsc::error::TrySendError::Closed(_) => ProposeError::Stopping,
-        })?;
+        let submission = Submission {
+            batch,
+            answer,
+            _in_flight: in_flight,
+        };
+        self.queue
+            .try_send(submission)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => busy,
+                mpsc::error::TrySendError::Closed(_) => ProposeError::Stopping,
+            })?;
         Ok(Pending { answer: pending })
     }
 }
@@ -135,7 +145,10 @@ async fn propose(merged: Vec<Submission>, raft: &Raft, clock: Clock, turn: Owned
         .map(|submission| (submission.batch, (submission.answer, submission._in_flight)))
         .unzip();
     let payload = batch::join(&batches, clock.unix_nanos());
-    let proposal = Proposal { kind: ProposalKind::Batches, payload };
+    let proposal = Proposal {
+        kind: ProposalKind::Batches,
+        payload,
+    };
     let (responder, outcome) = ProgressResponder::complete_only();
     let proposed = raft.client_write_ff(proposal, Some(responder)).await;
     tokio::spawn(async move {
@@ -166,9 +179,9 @@ fn answer_all(answers: Vec<Answer>, outcome: Result<Vec<BatchAnswer>, ProposeErr
     let mut outcomes = outcome.map(Vec::into_iter);
     for (answer, in_flight) in answers {
         let own = match &mut outcomes {
-            Ok(outcomes) => {
-                outcomes.next().ok_or_else(|| unknown("apply gave too few answers"))
-            }
+            Ok(outcomes) => outcomes
+                .next()
+                .ok_or_else(|| unknown("apply gave too few answers")),
             Err(error) => Err(error.clone()),
         };
         // The client may have gone; its write took effect all the same.

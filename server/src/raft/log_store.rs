@@ -65,7 +65,10 @@ impl LogStore {
             return Ok(());
         }
         let log = self.log.clone();
-        self.reads.run(move || log.wait_for_room()).await.map_err(io::Error::other)
+        self.reads
+            .run(move || log.wait_for_room())
+            .await
+            .map_err(io::Error::other)
     }
 }
 
@@ -89,7 +92,10 @@ async fn durably(change: impl FnOnce(Done) -> Result<(), WriteError>) -> io::Res
     let (done, outcome) = oneshot::channel();
     // Nobody is left to tell when the receiver is gone: openraft has stopped.
     change(Box::new(move |result| drop(done.send(result)))).map_err(io::Error::other)?;
-    outcome.await.map_err(io::Error::other)?.map_err(io::Error::other)
+    outcome
+        .await
+        .map_err(io::Error::other)?
+        .map_err(io::Error::other)
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
@@ -110,7 +116,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         Ok(entries)
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> io::Result<Vec<RaftEntry>> {
         self.read(start, end, REPLICATION_SIZE_MAX).await
     }
 
@@ -148,7 +158,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
             let next = runs.get(position + 1).map_or(u64::MAX, |run| run.index);
             let last = end.index.min(next - 1);
             let inside = last >= start.index && first.index <= end.index;
-            inside.then(|| raft_log_id(inkstone_storage::types::EntryId { index: last, ..*first }))
+            inside.then(|| {
+                raft_log_id(inkstone_storage::types::EntryId {
+                    index: last,
+                    ..*first
+                })
+            })
         });
         Ok(lasts.collect())
     }
@@ -183,7 +198,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let done = move |result: Result<(), WriteError>| {
             callback.io_completed(result.map_err(io::Error::other));
         };
-        self.log.append(entries, Box::new(done)).map_err(io::Error::other)
+        self.log
+            .append(entries, Box::new(done))
+            .map_err(io::Error::other)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<RaftLogId>) -> io::Result<()> {

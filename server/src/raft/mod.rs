@@ -27,8 +27,8 @@ use inkstone_proto::v1;
 use inkstone_storage::format::batch::EncodedBatch;
 use inkstone_storage::log::{Checkpoint, Log};
 use inkstone_storage::types::LogId;
-use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
 use openraft::{Config, ServerState, SnapshotPolicy};
 use parking_lot::RwLock;
 use prost::Message;
@@ -152,14 +152,14 @@ struct Inner {
 /// What openraft says of a proposal, in our words: only a refusal before the proposal is definite.
 fn propose_error(error: ClientWriteError<TypeConfig>) -> ProposeError {
     match error {
-        ClientWriteError::ForwardToLeader(forward) => {
-            ProposeError::NotLeader { leader: forwarded(&forward) }
-        }
+        ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader {
+            leader: forwarded(&forward),
+        },
         ClientWriteError::LogEntryDiscarded(_)
         | ClientWriteError::ChangeMembershipError(_)
-        | ClientWriteError::PreconditionFailed(_) => {
-            ProposeError::Unknown { why: error.to_string() }
-        }
+        | ClientWriteError::PreconditionFailed(_) => ProposeError::Unknown {
+            why: error.to_string(),
+        },
     }
 }
 
@@ -196,13 +196,19 @@ impl Group {
     /// Recovers the group from its log and starts it. A node that was never in a cluster does nothing until
     /// [`Group::initialize`] or until a leader finds it.
     pub async fn open(options: GroupOptions) -> Result<Self, Fatal> {
-        let GroupOptions { log, node_id, cluster_id, member, timings, clock } = options;
+        let GroupOptions {
+            log,
+            node_id,
+            cluster_id,
+            member,
+            timings,
+            clock,
+        } = options;
         let config = Arc::new(raft_config(timings)?);
         let fatal = |error: &dyn std::fmt::Display| Fatal(error.to_string());
         let reads = Blocking::new(RAFT_READ_THREADS, RAFT_READS_WAITING);
         let peers = Peers::new(cluster_id, node_id);
-        let network =
-            Network::new(peers.clone(), timings.election_max);
+        let network = Network::new(peers.clone(), timings.election_max);
         let machine =
             StateMachine::open(log.clone(), reads.clone()).map_err(|error| fatal(&error))?;
         let (state, applied) = (machine.shared(), machine.applied());
@@ -211,9 +217,21 @@ impl Group {
             .await
             .map_err(|error| fatal(&error))?;
         let ingest = Ingest::start(raft.clone(), clock);
-        let inner =
-            Inner { node_id, cluster_id, member, clock, log, raft, ingest, state, applied, peers };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            node_id,
+            cluster_id,
+            member,
+            clock,
+            log,
+            raft,
+            ingest,
+            state,
+            applied,
+            peers,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Makes these nodes the cluster's first members. On every one of them with the same members; once.
@@ -223,13 +241,19 @@ impl Group {
             Ok(()) | Err(RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => {
                 Ok(())
             }
-            Err(error) => Err(Fatal(format!("the cluster could not be initialised: {error}"))),
+            Err(error) => Err(Fatal(format!(
+                "the cluster could not be initialised: {error}"
+            ))),
         }
     }
 
     /// Whether this node has a vote or an entry.
     pub async fn is_initialized(&self) -> Result<bool, Fatal> {
-        self.inner.raft.is_initialized().await.map_err(|error| Fatal(error.to_string()))
+        self.inner
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|error| Fatal(error.to_string()))
     }
 
     /// Stops taking part. What is durable stays.
@@ -257,31 +281,44 @@ impl Group {
     pub fn submit(&self, batch: EncodedBatch) -> Result<Pending, ProposeError> {
         match self.leader() {
             Leader::Here => self.inner.ingest.submit(batch),
-            Leader::There(leader) => Err(ProposeError::NotLeader { leader: Some(leader) }),
+            Leader::There(leader) => Err(ProposeError::NotLeader {
+                leader: Some(leader),
+            }),
             Leader::Unknown => Err(ProposeError::NotLeader { leader: None }),
         }
     }
 
     /// Creates a log: its info, and whether it is new. Only where this node leads.
     pub async fn create_log(&self, name: &str) -> Result<(LogInfo, bool), ProposeError> {
-        let create = peer::CreateLog { name: name.to_owned(), time: self.inner.clock.unix_nanos() };
-        let command =
-            peer::Command { command: Some(peer::command::Command::CreateLog(create)) };
+        let create = peer::CreateLog {
+            name: name.to_owned(),
+            time: self.inner.clock.unix_nanos(),
+        };
+        let command = peer::Command {
+            command: Some(peer::command::Command::CreateLog(create)),
+        };
         let payload = command.encode_to_vec().into();
-        let proposal = Proposal { kind: ProposalKind::Command, payload };
+        let proposal = Proposal {
+            kind: ProposalKind::Command,
+            payload,
+        };
         // In a task of its own: a client that goes away does not cancel the command.
         let raft = self.inner.raft.clone();
         let proposed = tokio::spawn(async move { raft.client_write(proposal).await });
         match proposed.await {
             Ok(Ok(response)) => match response.data {
                 types::Applied::Log(info, created) => Ok((info, created)),
-                other => Err(ProposeError::Unknown { why: format!("answered with {other:?}") }),
+                other => Err(ProposeError::Unknown {
+                    why: format!("answered with {other:?}"),
+                }),
             },
             Ok(Err(RaftError::APIError(error))) => Err(propose_error(error)),
-            Ok(Err(RaftError::Fatal(fatal))) => {
-                Err(ProposeError::Unknown { why: fatal.to_string() })
-            }
-            Err(error) => Err(ProposeError::Unknown { why: error.to_string() }),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(ProposeError::Unknown {
+                why: fatal.to_string(),
+            }),
+            Err(error) => Err(ProposeError::Unknown {
+                why: error.to_string(),
+            }),
         }
     }
 
@@ -316,13 +353,19 @@ impl Group {
         let metrics = metrics.borrow_watched();
         match metrics.current_leader {
             Some(id) if id == self.inner.node_id => {
-                if metrics.state == ServerState::Leader { Leader::Here } else { Leader::Unknown }
+                if metrics.state == ServerState::Leader {
+                    Leader::Here
+                } else {
+                    Leader::Unknown
+                }
             }
             Some(id) => metrics
                 .membership_config
                 .membership()
                 .get_node(&id)
-                .map_or(Leader::Unknown, |member| Leader::There(wire::node_to_wire(id, member))),
+                .map_or(Leader::Unknown, |member| {
+                    Leader::There(wire::node_to_wire(id, member))
+                }),
             None => Leader::Unknown,
         }
     }
@@ -359,12 +402,16 @@ impl Group {
         let metrics = self.inner.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let members = metrics.membership_config.membership().nodes();
-        members.map(|(id, member)| wire::node_to_wire(*id, member)).collect()
+        members
+            .map(|(id, member)| wire::node_to_wire(*id, member))
+            .collect()
     }
 
     /// A client for another member's peer service, over a shared connection. Does not wait for the connection.
     pub fn peer(&self, node: &v1::NodeInfo) -> PeerClient<Channel> {
-        self.inner.peers.client(&node.peer_address, Purpose::Request)
+        self.inner
+            .peers
+            .client(&node.peer_address, Purpose::Request)
     }
 
     /// The header that every message to that node carries.
@@ -395,7 +442,10 @@ impl Group {
             role: role.into(),
             reachable: true,
             durable_index: index(log.durable),
-            committed_index: metrics.local_committed.as_ref().map_or(0, types::RaftLogId::index),
+            committed_index: metrics
+                .local_committed
+                .as_ref()
+                .map_or(0, types::RaftLogId::index),
             applied_index: self.inner.applied.index(),
             indexed_index: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -420,6 +470,9 @@ impl Group {
             last_log_id: Some(types::raft_log_id(applied)),
             last_membership,
         };
-        Ok(openraft::Snapshot { meta, snapshot: checkpoint })
+        Ok(openraft::Snapshot {
+            meta,
+            snapshot: checkpoint,
+        })
     }
 }

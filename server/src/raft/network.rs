@@ -44,7 +44,10 @@ pub struct Network {
 impl Network {
     /// A request of an append stream that is not answered within `stall_timeout` fails the stream.
     pub fn new(peers: Peers, stall_timeout: Duration) -> Self {
-        Self { peers, stall_timeout }
+        Self {
+            peers,
+            stall_timeout,
+        }
     }
 
     fn connection(&self, target: u64, node: &Member, purpose: Purpose) -> Connection {
@@ -110,7 +113,9 @@ async fn within<T>(
     match timeout(limit, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(rpc_error(&status)),
-        Err(_) => Err(RpcError::Unreachable(unreachable(format!("no answer in {limit:?}")))),
+        Err(_) => Err(RpcError::Unreachable(unreachable(format!(
+            "no answer in {limit:?}"
+        )))),
     }
 }
 
@@ -122,7 +127,11 @@ fn append_to_wire(
         header: Some(header),
         vote: Some(wire::vote_to_wire(&request.vote)),
         previous: request.prev_log_id.as_ref().map(wire::log_id_to_wire),
-        entries: request.entries.into_iter().map(wire::entry_to_wire).collect(),
+        entries: request
+            .entries
+            .into_iter()
+            .map(wire::entry_to_wire)
+            .collect(),
         committed: request.leader_commit.as_ref().map(wire::log_id_to_wire),
     }
 }
@@ -138,9 +147,9 @@ fn append_from_wire(
             let at = conflict.at.ok_or_else(|| missing("conflict.at"))?;
             Err(StreamAppendError::Conflict(wire::log_id_from_wire(at)))
         }
-        Answer::HigherVote(vote) => {
-            Err(StreamAppendError::HigherVote(wire::vote_from_wire(Some(vote))?))
-        }
+        Answer::HigherVote(vote) => Err(StreamAppendError::HigherVote(wire::vote_from_wire(
+            Some(vote),
+        )?)),
     })
 }
 
@@ -194,10 +203,14 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 counter.fetch_add(1, Ordering::Release);
                 append_to_wire(header.clone(), request)
             });
-            let inbound =
-                within(self.stall_timeout, self.client.append_entries(requests)).await?;
+            let inbound = within(self.stall_timeout, self.client.append_entries(requests)).await?;
             let stall_timeout = self.stall_timeout;
-            let answers = Answers { inbound, sent, answered: 0, stall_timeout };
+            let answers = Answers {
+                inbound,
+                sent,
+                answered: 0,
+                stall_timeout,
+            };
             let stream = stream::unfold(Some(answers), |answers| async move {
                 let mut answers = answers?;
                 let answer = answers.next().await?;
@@ -288,12 +301,13 @@ impl NetTransferLeader<TypeConfig> for Connection {
             to_node: *request.to_node_id(),
             last: request.last_log_id().map(wire::log_id_to_wire),
         };
-        let response =
-            within(option.hard_ttl(), self.votes.transfer_leader(request)).await?;
+        let response = within(option.hard_ttl(), self.votes.transfer_leader(request)).await?;
         if response.refused.is_empty() {
             Ok(Ok(()))
         } else {
-            Err(RpcError::Network(NetworkError::from_string(response.refused)))
+            Err(RpcError::Network(NetworkError::from_string(
+                response.refused,
+            )))
         }
     }
 }

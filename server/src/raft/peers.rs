@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inkstone_proto::peer_v1::peer_client::PeerClient;
 use inkstone_proto::peer_v1::Header;
+use inkstone_proto::peer_v1::peer_client::PeerClient;
 use inkstone_storage::limits::MESSAGE_SIZE_MAX;
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
@@ -47,7 +47,11 @@ pub struct Peers {
 impl Peers {
     /// None open yet.
     pub fn new(cluster_id: [u8; 16], node_id: u64) -> Self {
-        Self { cluster_id, node_id, channels: Arc::default() }
+        Self {
+            cluster_id,
+            node_id,
+            channels: Arc::default(),
+        }
     }
 
     /// A client for the peer service at that address. Does not wait for the connection; a call fails if there is none.

@@ -71,11 +71,15 @@ impl Group {
         match self.leader() {
             Leader::Here => self.confirm_leader().await,
             Leader::There(leader) => {
-                let request = peer::ReadIndexRequest { header: Some(self.header(leader.id)) };
+                let request = peer::ReadIndexRequest {
+                    header: Some(self.header(leader.id)),
+                };
                 let answer = self.peer(&leader).read_index(request).await;
                 answer
                     .map(|response| response.into_inner().index)
-                    .map_err(|_| ReadIndexError::NoLeader { leader: Some(leader) })
+                    .map_err(|_| ReadIndexError::NoLeader {
+                        leader: Some(leader),
+                    })
             }
             Leader::Unknown => Err(ReadIndexError::NoLeader { leader: None }),
         }
@@ -86,7 +90,9 @@ impl Group {
         match self.inner.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _)) => Ok(read.index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(ReadIndexError::NoLeader { leader: forwarded(&forward) })
+                Err(ReadIndexError::NoLeader {
+                    leader: forwarded(&forward),
+                })
             }
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
                 Err(ReadIndexError::NoLeader { leader: None })

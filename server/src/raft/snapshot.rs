@@ -25,7 +25,10 @@ pub fn encode(applied: EntryId, membership: &StoredMembership, state: &State) ->
         logs: state.logs().map(|log| log_to_wire(&log.info)).collect(),
         producers: state.logs().flat_map(producers_to_wire).collect(),
     };
-    Checkpoint { applied, body: Bytes::from(message.encode_to_vec()) }
+    Checkpoint {
+        applied,
+        body: Bytes::from(message.encode_to_vec()),
+    }
 }
 
 /// The membership and the state that a checkpoint holds.
@@ -33,7 +36,9 @@ pub fn decode(checkpoint: &Checkpoint) -> Result<(StoredMembership, State), Malf
     let message = peer::Checkpoint::decode(checkpoint.body.clone())
         .map_err(|error| Malformed(format!("checkpoint: {error}")))?;
     if message.applied.map(wire::id_from_wire) != Some(checkpoint.applied) {
-        return Err(Malformed("checkpoint: its body is of another entry than its header".into()));
+        return Err(Malformed(
+            "checkpoint: its body is of another entry than its header".into(),
+        ));
     }
     let membership = wire::stored_membership_from_wire(message.membership)?;
     let mut state = State::new(message.next_log_id);
@@ -45,7 +50,12 @@ pub fn decode(checkpoint: &Checkpoint) -> Result<(StoredMembership, State), Malf
         let id = producer.producer_id;
         state
             .log_mut(log)
-            .ok_or_else(|| Malformed(format!("checkpoint: producer {id} of unknown log {}", log.0)))?
+            .ok_or_else(|| {
+                Malformed(format!(
+                    "checkpoint: producer {id} of unknown log {}",
+                    log.0
+                ))
+            })?
             .restore_producer(id, producer_from_wire(producer));
     }
     Ok((membership, state))
@@ -124,7 +134,11 @@ mod tests {
             let header = BatchHeader {
                 log: LogId(2),
                 records: 3,
-                producer: Some(Producer { id: 9, epoch: 1, sequence }),
+                producer: Some(Producer {
+                    id: 9,
+                    epoch: 1,
+                    sequence,
+                }),
                 expected_offset: None,
                 append_time: 100,
                 timestamp_min: 0,
@@ -136,17 +150,34 @@ mod tests {
             };
             state.apply_batch(&header).unwrap();
         }
-        let applied = EntryId { term: 3, node: 1, index: 40 };
+        let applied = EntryId {
+            term: 3,
+            node: 1,
+            index: 40,
+        };
         let checkpoint = encode(applied, &StoredMembership::default(), &state);
-        assert_eq!(decode(&checkpoint).unwrap(), (StoredMembership::default(), state));
+        assert_eq!(
+            decode(&checkpoint).unwrap(),
+            (StoredMembership::default(), state)
+        );
     }
 
     #[test]
     fn a_body_of_another_entry_is_refused() {
-        let applied = EntryId { term: 3, node: 1, index: 40 };
+        let applied = EntryId {
+            term: 3,
+            node: 1,
+            index: 40,
+        };
         let checkpoint = encode(applied, &StoredMembership::default(), &State::default());
-        let other = EntryId { index: 41, ..applied };
-        let moved = Checkpoint { applied: other, ..checkpoint };
+        let other = EntryId {
+            index: 41,
+            ..applied
+        };
+        let moved = Checkpoint {
+            applied: other,
+            ..checkpoint
+        };
         assert!(decode(&moved).unwrap_err().0.contains("another entry"));
     }
 }

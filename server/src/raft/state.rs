@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use inkstone_storage::limits::{
-    PRODUCER_FORGOTTEN_AFTER, PRODUCER_RECEIPTS_MAX, PRODUCERS_MAX,
-};
+use inkstone_storage::limits::{PRODUCER_FORGOTTEN_AFTER, PRODUCER_RECEIPTS_MAX, PRODUCERS_MAX};
 use inkstone_storage::types::{BatchHeader, LogId, Producer};
 
 /// A log as the small state has it. Times: nanoseconds since the Unix epoch.
@@ -96,7 +94,11 @@ pub struct LogState {
 impl LogState {
     /// A log without producers.
     pub fn new(info: LogInfo) -> Self {
-        Self { info, producers: BTreeMap::new(), by_time: BTreeSet::new() }
+        Self {
+            info,
+            producers: BTreeMap::new(),
+            by_time: BTreeSet::new(),
+        }
     }
 
     /// Its producers, by id.
@@ -120,7 +122,10 @@ impl LogState {
             return Ok(receipt);
         }
         let next_offset = self.info.next_offset;
-        if batch.expected_offset.is_some_and(|expected| expected != next_offset) {
+        if batch
+            .expected_offset
+            .is_some_and(|expected| expected != next_offset)
+        {
             return Err(Refusal::OffsetMismatch { next_offset });
         }
         let receipt = Receipt {
@@ -151,7 +156,10 @@ impl LogState {
         if producer.epoch > known.epoch {
             return first_sequence(producer);
         }
-        let expected = known.receipts.back().map_or(0, |(sequence, _)| sequence + 1);
+        let expected = known
+            .receipts
+            .back()
+            .map_or(0, |(sequence, _)| sequence + 1);
         if producer.sequence == expected {
             return Ok(None);
         }
@@ -162,17 +170,25 @@ impl LogState {
             .receipts
             .iter()
             .find(|(sequence, _)| *sequence == producer.sequence)
-            .map(|(_, receipt)| Some(Receipt { duplicate: true, ..*receipt }))
+            .map(|(_, receipt)| {
+                Some(Receipt {
+                    duplicate: true,
+                    ..*receipt
+                })
+            })
             .ok_or(Refusal::ReceiptForgotten)
     }
 
     /// Keeps the receipt of a batch that was taken.
     fn remember(&mut self, producer: Producer, receipt: Receipt) {
-        let known = self.producers.entry(producer.id).or_insert_with(|| ProducerState {
-            epoch: producer.epoch,
-            receipts: VecDeque::new(),
-            last_append_time: receipt.append_time,
-        });
+        let known = self
+            .producers
+            .entry(producer.id)
+            .or_insert_with(|| ProducerState {
+                epoch: producer.epoch,
+                receipts: VecDeque::new(),
+                last_append_time: receipt.append_time,
+            });
         if producer.epoch > known.epoch {
             known.epoch = producer.epoch;
             known.receipts.clear();
@@ -200,7 +216,11 @@ impl LogState {
 
 /// An unknown producer, or a new epoch, starts at sequence 0.
 fn first_sequence(producer: Producer) -> Result<Option<Receipt>, Refusal> {
-    if producer.sequence == 0 { Ok(None) } else { Err(Refusal::SequenceGap { expected: 0 }) }
+    if producer.sequence == 0 {
+        Ok(None)
+    } else {
+        Err(Refusal::SequenceGap { expected: 0 })
+    }
 }
 
 /// All logs of the group.
@@ -220,7 +240,11 @@ impl Default for State {
 impl State {
     /// No logs; the next one gets this number.
     pub fn new(next_log_id: u64) -> Self {
-        Self { next_log_id, logs: BTreeMap::new(), by_name: BTreeMap::new() }
+        Self {
+            next_log_id,
+            logs: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+        }
     }
 
     /// The number that the next log will get.
@@ -279,7 +303,10 @@ impl State {
 
     /// Decides about one batch: deduplicate, check the expected offset, assign offsets.
     pub fn apply_batch(&mut self, batch: &BatchHeader) -> Result<Receipt, Refusal> {
-        self.logs.get_mut(&batch.log).ok_or(Refusal::LogNotFound)?.apply(batch)
+        self.logs
+            .get_mut(&batch.log)
+            .ok_or(Refusal::LogNotFound)?
+            .apply(batch)
     }
 }
 

@@ -15,7 +15,9 @@ use inkstone_proto::peer_v1 as peer;
 use inkstone_storage::format::batch::Batches;
 use inkstone_storage::log::{Checkpoint, Log};
 use inkstone_storage::types::{BatchOutcome, EntryId};
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::storage::{
+    EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
+};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::RwLock;
 use prost::Message;
@@ -81,7 +83,8 @@ impl StateMachine {
         if self.log.is_boundary(index)
             && let Some(last) = &self.last_applied
         {
-            let checkpoint = snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
+            let checkpoint =
+                snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
             self.log.seal(index, checkpoint);
         }
         let answer = match entry.payload {
@@ -90,12 +93,14 @@ impl StateMachine {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
                 Applied::Nothing
             }
-            EntryPayload::Normal(Proposal { kind: ProposalKind::Batches, payload }) => {
-                self.apply_batches(index, payload)?
-            }
-            EntryPayload::Normal(Proposal { kind: ProposalKind::Command, payload }) => {
-                self.apply_command(payload)?
-            }
+            EntryPayload::Normal(Proposal {
+                kind: ProposalKind::Batches,
+                payload,
+            }) => self.apply_batches(index, payload)?,
+            EntryPayload::Normal(Proposal {
+                kind: ProposalKind::Command,
+                payload,
+            }) => self.apply_command(payload)?,
         };
         self.last_applied = Some(entry.log_id);
         self.applied.publish(index);
@@ -106,14 +111,17 @@ impl StateMachine {
         let batches = Batches::parse(payload)
             .map_err(|error| io::Error::other(format!("entry {index}: {error}")))?;
         let mut state = self.shared.write();
-        let answers: Vec<_> =
-            batches.headers().iter().map(|header| state.apply_batch(header)).collect();
+        let answers: Vec<_> = batches
+            .headers()
+            .iter()
+            .map(|header| state.apply_batch(header))
+            .collect();
         let outcomes: Vec<BatchOutcome> = answers
             .iter()
             .map(|answer| match answer {
-                Ok(receipt) if !receipt.duplicate => {
-                    BatchOutcome::Taken { base_offset: receipt.first_offset }
-                }
+                Ok(receipt) if !receipt.duplicate => BatchOutcome::Taken {
+                    base_offset: receipt.first_offset,
+                },
                 Ok(_) | Err(_) => BatchOutcome::Refused,
             })
             .collect();
@@ -137,11 +145,17 @@ impl StateMachine {
     fn snapshot(&self) -> Option<RaftSnapshot> {
         let last = self.last_applied.as_ref()?;
         let checkpoint = snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
-        Some(Snapshot { meta: self.meta(last.clone()), snapshot: checkpoint })
+        Some(Snapshot {
+            meta: self.meta(last.clone()),
+            snapshot: checkpoint,
+        })
     }
 
     fn meta(&self, last: RaftLogId) -> RaftSnapshotMeta {
-        SnapshotMeta { last_log_id: Some(last), last_membership: self.membership.clone() }
+        SnapshotMeta {
+            last_log_id: Some(last),
+            last_membership: self.membership.clone(),
+        }
     }
 }
 
@@ -168,7 +182,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { snapshot: self.snapshot(), log: self.log.clone(), blocking: self.blocking.clone() }
+        Builder {
+            snapshot: self.snapshot(),
+            log: self.log.clone(),
+            blocking: self.blocking.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -181,7 +199,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         *self.shared.write() = state;
         self.membership = membership;
         self.last_applied.clone_from(&meta.last_log_id);
-        self.applied.publish(meta.last_log_id.as_ref().map_or(0, RaftLogId::index));
+        self.applied
+            .publish(meta.last_log_id.as_ref().map_or(0, RaftLogId::index));
         Ok(())
     }
 
@@ -191,8 +210,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let (last_membership, _) = snapshot::decode(&checkpoint).map_err(io::Error::other)?;
         let last: EntryId = checkpoint.applied;
-        let meta = SnapshotMeta { last_log_id: Some(raft_log_id(last)), last_membership };
-        Ok(Some(Snapshot { meta, snapshot: checkpoint }))
+        let meta = SnapshotMeta {
+            last_log_id: Some(raft_log_id(last)),
+            last_membership,
+        };
+        Ok(Some(Snapshot {
+            meta,
+            snapshot: checkpoint,
+        }))
     }
 }
 

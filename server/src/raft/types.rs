@@ -81,7 +81,10 @@ pub enum Applied {
 /// openraft's form of an entry's identity.
 pub fn raft_log_id(id: store::EntryId) -> RaftLogId {
     RaftLogId::new(
-        openraft::impls::leader_id_adv::LeaderId { term: id.term, node_id: id.node },
+        openraft::impls::leader_id_adv::LeaderId {
+            term: id.term,
+            node_id: id.node,
+        },
         id.index,
     )
 }
@@ -89,7 +92,11 @@ pub fn raft_log_id(id: store::EntryId) -> RaftLogId {
 /// The store's form of an entry's identity.
 pub fn entry_id(id: &RaftLogId) -> store::EntryId {
     let leader = id.committed_leader_id();
-    store::EntryId { term: leader.term, node: leader.node_id, index: id.index() }
+    store::EntryId {
+        term: leader.term,
+        node: leader.node_id,
+        index: id.index(),
+    }
 }
 
 /// openraft's form of a vote.
@@ -104,7 +111,11 @@ pub fn raft_vote(vote: store::Vote) -> RaftVote {
 /// The store's form of a vote.
 pub fn store_vote(vote: &RaftVote) -> store::Vote {
     let leader = vote.leader_id();
-    store::Vote { term: leader.term, node: leader.node_id, committed: vote.is_committed() }
+    store::Vote {
+        term: leader.term,
+        node: leader.node_id,
+        committed: vote.is_committed(),
+    }
 }
 
 #[cfg(test)]
@@ -113,10 +124,18 @@ mod tests {
 
     #[test]
     fn ids_and_votes_come_back_as_they_went() {
-        let id = store::EntryId { term: 7, node: 12, index: 99 };
+        let id = store::EntryId {
+            term: 7,
+            node: 12,
+            index: 99,
+        };
         assert_eq!(entry_id(&raft_log_id(id)), id);
         for committed in [false, true] {
-            let vote = store::Vote { term: 3, node: 4, committed };
+            let vote = store::Vote {
+                term: 3,
+                node: 4,
+                committed,
+            };
             assert_eq!(store_vote(&raft_vote(vote)), vote);
         }
     }

@@ -28,12 +28,20 @@ fn required<T>(field: Option<T>, name: &str) -> Result<T, Malformed> {
 
 /// To protobuf.
 pub fn id_to_wire(id: EntryId) -> peer::EntryId {
-    peer::EntryId { term: id.term, node: id.node, index: id.index }
+    peer::EntryId {
+        term: id.term,
+        node: id.node,
+        index: id.index,
+    }
 }
 
 /// From protobuf.
 pub fn id_from_wire(id: peer::EntryId) -> EntryId {
-    EntryId { term: id.term, node: id.node, index: id.index }
+    EntryId {
+        term: id.term,
+        node: id.node,
+        index: id.index,
+    }
 }
 
 /// To protobuf.
@@ -48,14 +56,30 @@ pub fn log_id_from_wire(id: peer::EntryId) -> RaftLogId {
 
 /// To protobuf.
 pub fn vote_to_wire(vote: &RaftVote) -> peer::Vote {
-    let Vote { term, node, committed } = store_vote(vote);
-    peer::Vote { term, node, committed }
+    let Vote {
+        term,
+        node,
+        committed,
+    } = store_vote(vote);
+    peer::Vote {
+        term,
+        node,
+        committed,
+    }
 }
 
 /// From protobuf.
 pub fn vote_from_wire(vote: Option<peer::Vote>) -> Result<RaftVote, Malformed> {
-    let peer::Vote { term, node, committed } = required(vote, "vote")?;
-    Ok(raft_vote(Vote { term, node, committed }))
+    let peer::Vote {
+        term,
+        node,
+        committed,
+    } = required(vote, "vote")?;
+    Ok(raft_vote(Vote {
+        term,
+        node,
+        committed,
+    }))
 }
 
 /// To the store: the payload is encoded here for membership entries, and taken as it is for all others.
@@ -67,12 +91,14 @@ pub fn entry_to_store(entry: RaftEntry) -> Entry {
             let message = membership_to_wire(None, &membership);
             (EntryKind::Membership, message.encode_to_vec().into())
         }
-        EntryPayload::Normal(Proposal { kind: ProposalKind::Command, payload }) => {
-            (EntryKind::Command, payload)
-        }
-        EntryPayload::Normal(Proposal { kind: ProposalKind::Batches, payload }) => {
-            (EntryKind::Batches, payload)
-        }
+        EntryPayload::Normal(Proposal {
+            kind: ProposalKind::Command,
+            payload,
+        }) => (EntryKind::Command, payload),
+        EntryPayload::Normal(Proposal {
+            kind: ProposalKind::Batches,
+            payload,
+        }) => (EntryKind::Batches, payload),
     };
     Entry { id, kind, payload }
 }
@@ -95,7 +121,10 @@ pub fn entry_from_store(entry: Entry) -> Result<RaftEntry, Malformed> {
             payload: entry.payload,
         }),
     };
-    Ok(RaftEntry { log_id: raft_log_id(entry.id), payload })
+    Ok(RaftEntry {
+        log_id: raft_log_id(entry.id),
+        payload,
+    })
 }
 
 /// To protobuf, with the crc of the payload.
@@ -123,7 +152,11 @@ pub fn entry_from_wire(entry: peer::Entry) -> Result<RaftEntry, Malformed> {
             id.index, entry.payload_crc
         )));
     }
-    entry_from_store(Entry { id, kind, payload: entry.payload })
+    entry_from_store(Entry {
+        id,
+        kind,
+        payload: entry.payload,
+    })
 }
 
 /// To protobuf.
@@ -150,16 +183,24 @@ pub fn membership_to_wire(id: Option<&RaftLogId>, membership: &Membership) -> pe
     peer::Membership {
         id: id.map(log_id_to_wire),
         configs: configs
-            .map(|ids| peer::NodeSet { ids: ids.iter().copied().collect() })
+            .map(|ids| peer::NodeSet {
+                ids: ids.iter().copied().collect(),
+            })
             .collect(),
-        nodes: membership.nodes().map(|(id, member)| node_to_wire(*id, member)).collect(),
+        nodes: membership
+            .nodes()
+            .map(|(id, member)| node_to_wire(*id, member))
+            .collect(),
     }
 }
 
 /// From protobuf.
 pub fn membership_from_wire(message: &peer::Membership) -> Result<Membership, Malformed> {
-    let configs: Vec<BTreeSet<u64>> =
-        message.configs.iter().map(|set| set.ids.iter().copied().collect()).collect();
+    let configs: Vec<BTreeSet<u64>> = message
+        .configs
+        .iter()
+        .map(|set| set.ids.iter().copied().collect())
+        .collect();
     let nodes: BTreeMap<u64, Member> = message.nodes.iter().map(node_from_wire).collect();
     Membership::new(configs, nodes).map_err(|error| Malformed(format!("membership: {error}")))
 }
@@ -208,16 +249,30 @@ mod tests {
             }),
         ];
         for payload in payloads {
-            let id = raft_log_id(EntryId { term: 2, node: 1, index: 5 });
-            let entry = RaftEntry { log_id: id, payload };
-            assert_eq!(entry_from_wire(entry_to_wire(entry.clone())).unwrap(), entry);
+            let id = raft_log_id(EntryId {
+                term: 2,
+                node: 1,
+                index: 5,
+            });
+            let entry = RaftEntry {
+                log_id: id,
+                payload,
+            };
+            assert_eq!(
+                entry_from_wire(entry_to_wire(entry.clone())).unwrap(),
+                entry
+            );
         }
     }
 
     #[test]
     fn a_flipped_payload_bit_is_refused() {
         let entry = RaftEntry {
-            log_id: raft_log_id(EntryId { term: 2, node: 1, index: 5 }),
+            log_id: raft_log_id(EntryId {
+                term: 2,
+                node: 1,
+                index: 5,
+            }),
             payload: EntryPayload::Normal(Proposal {
                 kind: ProposalKind::Batches,
                 payload: Bytes::from_static(b"batches"),
@@ -237,6 +292,11 @@ mod tests {
             kind: 300,
             ..peer::Entry::default()
         };
-        assert!(entry_from_wire(kind).unwrap_err().0.contains("unknown kind 300"));
+        assert!(
+            entry_from_wire(kind)
+                .unwrap_err()
+                .0
+                .contains("unknown kind 300")
+        );
     }
 }

@@ -185,18 +185,34 @@ impl Log {
 
     /// Records of a log at `from..until`, as many as fit `size_max` bytes of bodies (at least one, if there is one).
     /// Only what was noted as applied is seen. May read from disk: not on a runtime thread.
-    pub fn read(&self, log: LogId, from: u64, until: u64, size_max: usize) -> Result<ReadChunk, ReadError> {
+    pub fn read(
+        &self,
+        log: LogId,
+        from: u64,
+        until: u64,
+        size_max: usize,
+    ) -> Result<ReadChunk, ReadError> {
         todo!()
     }
     /// What the entries `from..to` put into logs, entry by entry, for the indexer: an item for every entry in the range,
     /// also for those that put nothing; fewer when `size_max` bytes of payload are reached (never none, if the first
     /// exists). The caller asks only for entries that were applied. May read from disk.
-    pub fn read_entries(&self, from: u64, to: u64, size_max: usize) -> Result<Vec<EntryRecords>, ReadError> {
+    pub fn read_entries(
+        &self,
+        from: u64,
+        to: u64,
+        size_max: usize,
+    ) -> Result<Vec<EntryRecords>, ReadError> {
         todo!()
     }
     /// The smallest offset at or behind `from` whose record has an event time of `timestamp` or later; `None` when
     /// no applied record has. Uses the time bounds of segments and batches, then reads one batch.
-    pub fn offset_at_time(&self, log: LogId, from: u64, timestamp: i64) -> Result<Option<u64>, ReadError> {
+    pub fn offset_at_time(
+        &self,
+        log: LogId,
+        from: u64,
+        timestamp: i64,
+    ) -> Result<Option<u64>, ReadError> {
         todo!()
     }
     /// Verifies every sealed segment; the first damage ends it.

@@ -142,7 +142,11 @@ impl Searcher {
         todo!()
     }
     /// Searches, newest first. `expired` is asked now and then; when it says true the answer is cut and marked.
-    pub fn search(&self, request: &SearchRequest, expired: &dyn Fn() -> bool) -> Result<SearchAnswer, QueryError> {
+    pub fn search(
+        &self,
+        request: &SearchRequest,
+        expired: &dyn Fn() -> bool,
+    ) -> Result<SearchAnswer, QueryError> {
         todo!()
     }
 }

@@ -12,7 +12,10 @@ use crate::raft::state_machine::StateMachine;
 fn open(dir: &TempDir) -> (LogStore, StateMachine) {
     let log = Log::open(LogOptions {
         dir: dir.path().join("group-1"),
-        identity: Identity { cluster_id: [7; 16], node_id: 1 },
+        identity: Identity {
+            cluster_id: [7; 16],
+            node_id: 1,
+        },
         group: 1,
         segment_size: 64 << 10,
         tail_size: 1 << 20,

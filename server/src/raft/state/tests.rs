@@ -29,7 +29,14 @@ fn batch(records: u32) -> BatchHeader {
 }
 
 fn from(id: u64, epoch: u32, sequence: u64) -> BatchHeader {
-    BatchHeader { producer: Some(Producer { id, epoch, sequence }), ..batch(2) }
+    BatchHeader {
+        producer: Some(Producer {
+            id,
+            epoch,
+            sequence,
+        }),
+        ..batch(2)
+    }
 }
 
 #[test]
@@ -50,26 +57,50 @@ fn a_retry_gets_the_original_receipt_and_changes_nothing() {
     state.apply_batch(&from(7, 0, 1)).unwrap();
     let before = state.clone();
     let again = state.apply_batch(&from(7, 0, 0)).unwrap();
-    assert_eq!(again, Receipt { duplicate: true, ..first });
+    assert_eq!(
+        again,
+        Receipt {
+            duplicate: true,
+            ..first
+        }
+    );
     assert_eq!(state, before);
 }
 
 #[test]
 fn a_retry_beats_its_own_expected_offset() {
     let mut state = state();
-    let conditional = BatchHeader { expected_offset: Some(0), ..from(7, 0, 0) };
+    let conditional = BatchHeader {
+        expected_offset: Some(0),
+        ..from(7, 0, 0)
+    };
     let first = state.apply_batch(&conditional).unwrap();
     let again = state.apply_batch(&conditional).unwrap();
-    assert_eq!(again, Receipt { duplicate: true, ..first });
+    assert_eq!(
+        again,
+        Receipt {
+            duplicate: true,
+            ..first
+        }
+    );
 }
 
 #[test]
 fn a_wrong_expected_offset_is_refused_with_the_tail_and_uses_no_sequence() {
     let mut state = state();
     state.apply_batch(&batch(4)).unwrap();
-    let wrong = BatchHeader { expected_offset: Some(3), ..from(7, 0, 0) };
-    assert_eq!(state.apply_batch(&wrong), Err(Refusal::OffsetMismatch { next_offset: 4 }));
-    let right = BatchHeader { expected_offset: Some(4), ..from(7, 0, 0) };
+    let wrong = BatchHeader {
+        expected_offset: Some(3),
+        ..from(7, 0, 0)
+    };
+    assert_eq!(
+        state.apply_batch(&wrong),
+        Err(Refusal::OffsetMismatch { next_offset: 4 })
+    );
+    let right = BatchHeader {
+        expected_offset: Some(4),
+        ..from(7, 0, 0)
+    };
     assert_eq!(state.apply_batch(&right).unwrap().first_offset, 4);
 }
 
@@ -78,20 +109,32 @@ fn a_newer_epoch_fences_the_older_one() {
     let mut state = state();
     state.apply_batch(&from(7, 0, 0)).unwrap();
     state.apply_batch(&from(7, 1, 0)).unwrap();
-    assert_eq!(state.apply_batch(&from(7, 0, 1)), Err(Refusal::ProducerFenced { epoch: 1 }));
-    assert_eq!(state.apply_batch(&from(7, 2, 3)), Err(Refusal::SequenceGap { expected: 0 }));
+    assert_eq!(
+        state.apply_batch(&from(7, 0, 1)),
+        Err(Refusal::ProducerFenced { epoch: 1 })
+    );
+    assert_eq!(
+        state.apply_batch(&from(7, 2, 3)),
+        Err(Refusal::SequenceGap { expected: 0 })
+    );
     assert!(!state.apply_batch(&from(7, 1, 1)).unwrap().duplicate);
 }
 
 #[test]
 fn gaps_and_forgotten_receipts_are_refused() {
     let mut state = state();
-    assert_eq!(state.apply_batch(&from(7, 0, 1)), Err(Refusal::SequenceGap { expected: 0 }));
+    assert_eq!(
+        state.apply_batch(&from(7, 0, 1)),
+        Err(Refusal::SequenceGap { expected: 0 })
+    );
     let kept = PRODUCER_RECEIPTS_MAX as u64;
     for sequence in 0..=kept {
         state.apply_batch(&from(7, 0, sequence)).unwrap();
     }
-    assert_eq!(state.apply_batch(&from(7, 0, 0)), Err(Refusal::ReceiptForgotten));
+    assert_eq!(
+        state.apply_batch(&from(7, 0, 0)),
+        Err(Refusal::ReceiptForgotten)
+    );
     assert!(state.apply_batch(&from(7, 0, 1)).unwrap().duplicate);
     let gap = Refusal::SequenceGap { expected: kept + 1 };
     assert_eq!(state.apply_batch(&from(7, 0, kept + 2)), Err(gap));
@@ -101,7 +144,10 @@ fn gaps_and_forgotten_receipts_are_refused() {
 fn producers_are_forgotten_by_the_logs_own_time() {
     let mut state = state();
     state.apply_batch(&from(7, 0, 0)).unwrap();
-    let later = |time| BatchHeader { append_time: time, ..batch(1) };
+    let later = |time| BatchHeader {
+        append_time: time,
+        ..batch(1)
+    };
     state.apply_batch(&later(10 + 24 * HOUR)).unwrap();
     assert!(state.apply_batch(&from(7, 0, 0)).unwrap().duplicate);
     state.apply_batch(&later(11 + 24 * HOUR)).unwrap();
@@ -111,17 +157,36 @@ fn producers_are_forgotten_by_the_logs_own_time() {
 #[test]
 fn append_time_never_falls() {
     let mut state = state();
-    state.apply_batch(&BatchHeader { append_time: 100, ..batch(1) }).unwrap();
-    let receipt = state.apply_batch(&BatchHeader { append_time: 50, ..batch(1) }).unwrap();
+    state
+        .apply_batch(&BatchHeader {
+            append_time: 100,
+            ..batch(1)
+        })
+        .unwrap();
+    let receipt = state
+        .apply_batch(&BatchHeader {
+            append_time: 50,
+            ..batch(1)
+        })
+        .unwrap();
     assert_eq!(receipt.append_time, 100);
 }
 
 #[test]
 fn a_log_is_created_once() {
     let mut state = state();
-    assert_eq!(state.create_log("a", 9), (state.log(LogId(1)).unwrap().clone(), false));
+    assert_eq!(
+        state.create_log("a", 9),
+        (state.log(LogId(1)).unwrap().clone(), false)
+    );
     let (b, created) = state.create_log("b", 9);
     assert!(created);
     assert_eq!(b.id, LogId(2));
-    assert_eq!(state.apply_batch(&BatchHeader { log: LogId(3), ..batch(1) }), Err(Refusal::LogNotFound));
+    assert_eq!(
+        state.apply_batch(&BatchHeader {
+            log: LogId(3),
+            ..batch(1)
+        }),
+        Err(Refusal::LogNotFound)
+    );
 }

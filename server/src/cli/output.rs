@@ -1,0 +1,36 @@
+//! The one place that writes to standard output and standard error (the program's log apart).
+//!
+//! A stream that is closed is no reason to stop a node: what can't be written is dropped.
+
+use std::io::{Write, stderr, stdout};
+
+/// To standard output, as it is, at once.
+pub(super) fn write(text: &str) {
+    let mut out = stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written {
+        tracing::warn!(%error, "standard output is closed");
+    }
+}
+
+/// The line that says that clients are served.
+pub(super) fn ready(line: &str) {
+    write(&format!("{line}\n"));
+}
+
+/// Something for whoever watches, on standard error.
+pub(super) fn hint(text: &str) {
+    if let Err(error) = writeln!(stderr().lock(), "{text}") {
+        tracing::debug!(%error, "standard error is closed");
+    }
+}
+
+/// The one line that says why the program ends.
+pub(super) fn error(message: &str) {
+    let message = message
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join("; ");
+    hint(&format!("inkstone: error: {message}"));
+}

@@ -1,0 +1,40 @@
+//! `inkstone serve`: one node, as it is configured.
+
+use clap::{ArgMatches, Command};
+use inkstone_server::clock::Clock;
+use inkstone_server::config::Config;
+use inkstone_server::node::Node;
+
+use crate::cli::shutdown::Shutdown;
+use crate::cli::{Failure, block_on, configuration, output, start_logging};
+
+/// The libraries below say more at `info` than an operator wants to know.
+const LOG_LEVEL: &str = "info,openraft=warn,tantivy=warn";
+
+pub(super) fn command() -> Command {
+    Command::new("serve")
+        .about("Runs one node until it is told to stop (SIGINT, SIGTERM)")
+        .long_about(
+            "Runs one node until it is told to stop (SIGINT, SIGTERM). Every setting is a flag, an environment \
+             variable and a key of the configuration file; a flag wins over the variable, that over the file, that \
+             over the default. Prints one line that starts with `ready` once it serves.",
+        )
+        .args(configuration::arguments())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let (config, _) = configuration::load(matches)?;
+    start_logging(matches, LOG_LEVEL)?;
+    block_on(|shutdown| serve(config, shutdown))
+}
+
+async fn serve(config: Config, shutdown: Shutdown) -> Result<(), Failure> {
+    let node = tokio::select! {
+        node = Node::start(config, Clock::system()) => node.map_err(Failure::start)?,
+        () = shutdown.requested() => return Ok(()),
+    };
+    output::ready(&node.ready_line());
+    node.wait(shutdown.requested())
+        .await
+        .map_err(Failure::fatal)
+}

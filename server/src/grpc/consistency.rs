@@ -1,0 +1,99 @@
+//! What must be visible on this node before a read may answer (P3).
+//!
+//! Promises: "no such log" is said only after everything that was acknowledged before the request is visible here.
+
+use inkstone_proto::v1::Consistency;
+use tokio::time::timeout_at;
+use tonic::Status;
+
+use crate::grpc::deadline::Deadline;
+use crate::grpc::{Services, error};
+use crate::raft::LogInfo;
+
+/// Returns once everything that was acknowledged before the call is visible here: the index up to which that is.
+pub(crate) async fn linearize(services: &Services, deadline: Deadline) -> Result<u64, Status> {
+    let remaining = deadline.remaining(services.clock);
+    services
+        .group
+        .linearize(remaining)
+        .await
+        .map_err(error::read_index)
+}
+
+/// The log of that name. One that this node has not heard of may be new: the leader is asked before it is denied.
+pub(crate) async fn known_log(
+    services: &Services,
+    name: &str,
+    deadline: Deadline,
+) -> Result<LogInfo, Status> {
+    if let Some(info) = services.group.log_info(name) {
+        return Ok(info);
+    }
+    linearize(services, deadline).await?;
+    services
+        .group
+        .log_info(name)
+        .ok_or_else(|| error::log_not_found(name))
+}
+
+/// The log of that name, at least as current as was asked.
+pub(crate) async fn visible_log(
+    services: &Services,
+    name: &str,
+    (consistency, at_least_offset): (Consistency, u64),
+    deadline: Deadline,
+) -> Result<LogInfo, Status> {
+    match consistency {
+        Consistency::Stale => known_log(services, name, deadline).await,
+        Consistency::AtLeast => {
+            let info = known_log(services, name, deadline).await?;
+            wait_for_offset(services, info, at_least_offset, deadline).await
+        }
+        Consistency::Linearizable | Consistency::Unspecified => {
+            linearize(services, deadline).await?;
+            services
+                .group
+                .log_info(name)
+                .ok_or_else(|| error::log_not_found(name))
+        }
+    }
+}
+
+async fn wait_for_offset(
+    services: &Services,
+    mut info: LogInfo,
+    at_least: u64,
+    deadline: Deadline,
+) -> Result<LogInfo, Status> {
+    let mut applied = services.group.applied().subscribe();
+    loop {
+        applied.borrow_and_update();
+        info = services
+            .group
+            .log_info_by_id(info.id)
+            .ok_or_else(|| error::log_not_found(&info.name))?;
+        if info.next_offset >= at_least {
+            return Ok(info);
+        }
+        match timeout_at(deadline.instant(), applied.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(error::shutting_down()),
+            Err(_) => {
+                return Err(error::timeout(&format!(
+                    "the log's next offset is {} here, and at_least_offset is {at_least}; is that offset of this log?",
+                    info.next_offset
+                )));
+            }
+        }
+    }
+}
+
+/// Refuses an offset that no consistency will look at.
+pub(crate) fn check(consistency: Consistency, at_least_offset: u64) -> Result<(), Status> {
+    if consistency != Consistency::AtLeast && at_least_offset != 0 {
+        return Err(error::invalid(format!(
+            "at_least_offset is {at_least_offset}, and consistency is not AT_LEAST; set one or leave out the other"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,430 @@
+//! The one place where errors become gRPC statuses: a code, one line that says what to do, and an [`ErrorDetail`].
+//!
+//! Promises: every status made here carries its detail in `google.rpc.Status`; `EFFECT_NONE` is said only where the
+//! request certainly had no effect and never will (a read never has one). Everything else is `EFFECT_UNKNOWN`.
+
+use std::error::Error;
+use std::path::Path;
+
+use bytes::Bytes;
+use inkstone_proto::v1::{Effect, ErrorDetail, NodeInfo, Reason};
+use inkstone_storage::error::{Damage, ReadError};
+use inkstone_storage::limits::PRODUCERS_MAX;
+use inkstone_storage::search::QueryError;
+use prost::Message;
+use tonic::{Code, ConnectError, Status};
+use tonic_types::pb;
+
+use crate::blocking::Busy;
+use crate::raft::{ProposeError, ReadIndexError, Refusal};
+
+/// The `Any` type of the detail.
+const DETAIL_TYPE: &str = "type.googleapis.com/inkstone.v1.ErrorDetail";
+
+/// Advice for a caller that met a full queue, in milliseconds.
+const BUSY_RETRY_MS: u32 = 50;
+/// Advice for a caller that met no leader: about an election, in milliseconds.
+const NO_LEADER_RETRY_MS: u32 = 500;
+
+/// A status with its detail.
+fn status(code: Code, message: impl Into<String>, detail: &ErrorDetail) -> Status {
+    let message = message.into();
+    let any = prost_types::Any {
+        type_url: DETAIL_TYPE.to_owned(),
+        value: detail.encode_to_vec(),
+    };
+    let rich = pb::Status {
+        code: code.into(),
+        message: message.clone(),
+        details: vec![any],
+    };
+    Status::with_details(code, message, Bytes::from(rich.encode_to_vec()))
+}
+
+/// A detail of a request that had no effect.
+fn no_effect(reason: Reason) -> ErrorDetail {
+    ErrorDetail {
+        reason: reason.into(),
+        effect: Effect::None.into(),
+        ..ErrorDetail::default()
+    }
+}
+
+/// A detail of a request that may have taken effect.
+fn unknown_effect(reason: Reason) -> ErrorDetail {
+    ErrorDetail {
+        reason: reason.into(),
+        effect: Effect::Unknown.into(),
+        ..ErrorDetail::default()
+    }
+}
+
+/// The detail of a status, if one of our nodes made it.
+pub(crate) fn detail_of(status: &Status) -> Option<ErrorDetail> {
+    let rich = pb::Status::decode(status.details()).ok()?;
+    let any = rich
+        .details
+        .into_iter()
+        .find(|any| any.type_url == DETAIL_TYPE)?;
+    ErrorDetail::decode(any.value.as_slice()).ok()
+}
+
+/// The reason of a status, if one of our nodes made it.
+pub(crate) fn reason_of(status: &Status) -> Option<Reason> {
+    detail_of(status).map(|detail| detail.reason())
+}
+
+/// The request itself is wrong; the message says which field, what was found and what is allowed.
+pub(crate) fn invalid(message: impl Into<String>) -> Status {
+    status(Code::InvalidArgument, message, &no_effect(Reason::Invalid))
+}
+
+/// Over a bound of the request's shape: the very same request never succeeds.
+pub(crate) fn too_large(bound: &str, value: usize, message: impl Into<String>) -> Status {
+    let detail = ErrorDetail {
+        bound: bound.to_owned(),
+        bound_value: value as u64,
+        ..no_effect(Reason::TooLarge)
+    };
+    status(Code::InvalidArgument, message, &detail)
+}
+
+/// No log of that name, said by a node that knows all there are.
+pub(crate) fn log_not_found(name: &str) -> Status {
+    let message = format!("no log is named `{name}`; create it with `ink logs create {name}`");
+    status(Code::NotFound, message, &no_effect(Reason::LogNotFound))
+}
+
+/// The name is taken.
+pub(crate) fn log_exists(name: &str) -> Status {
+    let message = format!("a log named `{name}` exists; set if_not_exists, or choose another name");
+    status(Code::AlreadyExists, message, &no_effect(Reason::LogExists))
+}
+
+/// A read starts beyond the log's end.
+pub(crate) fn offset_out_of_range(offset: u64, next_offset: u64) -> Status {
+    let detail = ErrorDetail {
+        next_offset: Some(next_offset),
+        ..no_effect(Reason::OffsetOutOfRange)
+    };
+    let message = format!(
+        "offset {offset} is above the log's next offset {next_offset}; read from {next_offset} or below"
+    );
+    status(Code::OutOfRange, message, &detail)
+}
+
+/// A bound on what the node holds for all its callers: nothing was done.
+pub(crate) fn busy(bound: &str, value: usize) -> Status {
+    let detail = ErrorDetail {
+        retryable: true,
+        retry_after_ms: BUSY_RETRY_MS,
+        bound: bound.to_owned(),
+        bound_value: value as u64,
+        ..no_effect(Reason::Busy)
+    };
+    let message =
+        format!("busy: {bound} ({value}) is reached; retry in a moment, or send less at once");
+    status(Code::ResourceExhausted, message, &detail)
+}
+
+/// The blocking pool is full.
+pub(crate) fn pool_busy(error: Busy) -> Status {
+    busy("reads_waiting_max", error.waiting)
+}
+
+/// A read, or a wait before anything was done, ran into its deadline.
+pub(crate) fn timeout(what: &str) -> Status {
+    let detail = ErrorDetail {
+        retryable: true,
+        ..no_effect(Reason::Timeout)
+    };
+    status(
+        Code::DeadlineExceeded,
+        format!("timed out: {what}"),
+        &detail,
+    )
+}
+
+/// A write's deadline passed before its outcome was known.
+pub(crate) fn write_timeout() -> Status {
+    let detail = ErrorDetail {
+        retryable: true,
+        ..unknown_effect(Reason::Timeout)
+    };
+    let message = "the deadline passed before the outcome was known: it may or may not take effect; \
+                   retry with the same producer and sequence, or read before you retry";
+    status(Code::DeadlineExceeded, message, &detail)
+}
+
+/// Nobody leads, as far as this node knows.
+pub(crate) fn no_leader(leader: Option<NodeInfo>) -> Status {
+    let detail = ErrorDetail {
+        retryable: true,
+        retry_after_ms: NO_LEADER_RETRY_MS,
+        leader,
+        ..no_effect(Reason::NoLeader)
+    };
+    let message = "no node leads at the moment, or it can't reach a majority; retry, and see \
+                   `ink cluster status` if it stays";
+    status(Code::Unavailable, message, &detail)
+}
+
+/// The node is stopping: nothing was done, or what was done had no effect.
+pub(crate) fn shutting_down() -> Status {
+    let detail = ErrorDetail {
+        retryable: true,
+        ..no_effect(Reason::ShuttingDown)
+    };
+    status(
+        Code::Unavailable,
+        "this node is stopping; ask another one",
+        &detail,
+    )
+}
+
+/// No node that could be asked has an index.
+pub(crate) fn no_index() -> Status {
+    let detail = ErrorDetail {
+        retryable: true,
+        retry_after_ms: NO_LEADER_RETRY_MS,
+        ..no_effect(Reason::NoIndex)
+    };
+    let message =
+        "no node that could be reached has a search index now; retry once a follower is up";
+    status(Code::Unavailable, message, &detail)
+}
+
+/// A defect of this node, found while it read.
+pub(crate) fn internal_read(message: impl Into<String>) -> Status {
+    status(Code::Internal, message, &no_effect(Reason::Internal))
+}
+
+/// Apply refused the batch, the same on every node.
+pub(crate) fn refused(refusal: Refusal, log: &str) -> Status {
+    match refusal {
+        Refusal::LogNotFound => log_not_found(log),
+        Refusal::OffsetMismatch { next_offset } => {
+            let detail = ErrorDetail {
+                next_offset: Some(next_offset),
+                ..no_effect(Reason::OffsetMismatch)
+            };
+            let message = format!(
+                "expected_offset is not the log's next offset, which is {next_offset}; read up to it and decide again"
+            );
+            status(Code::FailedPrecondition, message, &detail)
+        }
+        Refusal::ProducerFenced { epoch } => {
+            let detail = ErrorDetail {
+                expected: Some(epoch.into()),
+                ..no_effect(Reason::ProducerFenced)
+            };
+            let message = format!(
+                "fenced: epoch {epoch} of this producer has written; stop, or take over with a higher epoch"
+            );
+            status(Code::FailedPrecondition, message, &detail)
+        }
+        Refusal::SequenceGap { expected } => {
+            let detail = ErrorDetail {
+                expected: Some(expected),
+                ..no_effect(Reason::SequenceGap)
+            };
+            let message = format!(
+                "the producer's next sequence in this log is {expected}; send that one first"
+            );
+            status(Code::FailedPrecondition, message, &detail)
+        }
+        Refusal::ReceiptForgotten => {
+            let message = "the receipt of that sequence is not kept any more: it took effect or not; \
+                           read the log before you append it anew";
+            status(
+                Code::FailedPrecondition,
+                message,
+                &unknown_effect(Reason::ReceiptForgotten),
+            )
+        }
+        Refusal::TooManyProducers => {
+            let message = format!(
+                "the log remembers {PRODUCERS_MAX} producers of the last 24 hours already; reuse one, or append \
+                 without a producer"
+            );
+            let detail = ErrorDetail {
+                bound: "producers_max".to_owned(),
+                bound_value: PRODUCERS_MAX as u64,
+                ..no_effect(Reason::Busy)
+            };
+            status(Code::ResourceExhausted, message, &detail)
+        }
+    }
+}
+
+/// A proposal without an outcome.
+pub(crate) fn propose(error: ProposeError) -> Status {
+    match error {
+        ProposeError::NotLeader { leader: None } => no_leader(None),
+        ProposeError::NotLeader {
+            leader: Some(leader),
+        } => {
+            let message = format!(
+                "this node does not lead; node {} at {} does: ask it",
+                leader.id, leader.client_address
+            );
+            let detail = ErrorDetail {
+                retryable: true,
+                leader: Some(leader),
+                ..no_effect(Reason::NotLeader)
+            };
+            status(Code::Unavailable, message, &detail)
+        }
+        ProposeError::Busy { bound } => busy("appends_in_flight_size_max", bound),
+        // The code says what is known: UNAVAILABLE would invite a blind retry.
+        ProposeError::Unknown { why } => {
+            let detail = ErrorDetail {
+                retryable: true,
+                ..unknown_effect(Reason::NoLeader)
+            };
+            let message = format!(
+                "the outcome is unknown ({why}): it may or may not take effect; retry with the same producer \
+                 and sequence, or read before you retry"
+            );
+            status(Code::Unknown, message, &detail)
+        }
+        ProposeError::Stopping => shutting_down(),
+    }
+}
+
+/// A linearizable read that was not confirmed.
+pub(crate) fn read_index(error: ReadIndexError) -> Status {
+    match error {
+        ReadIndexError::NoLeader { leader } => no_leader(leader),
+        ReadIndexError::Timeout => timeout("no majority confirmed the read; retry, or read STALE"),
+        ReadIndexError::Stopping => shutting_down(),
+    }
+}
+
+/// A read of the log that gave no records. Files are named relative to `data_dir`: a client learns no more of the host.
+pub(crate) fn read(error: &ReadError, data_dir: &Path) -> Status {
+    match error {
+        ReadError::Damaged(damage) => damaged(damage, data_dir),
+        ReadError::Purged { at, first } => {
+            let message =
+                format!("{at} is below {first}, the first that is kept; read from {first}");
+            status(
+                Code::OutOfRange,
+                message,
+                &no_effect(Reason::OffsetOutOfRange),
+            )
+        }
+        ReadError::Io { file, source } => {
+            let file = relative(file, data_dir);
+            internal_read(format!(
+                "{file}: the disk would not read ({source}); ask another node"
+            ))
+        }
+    }
+}
+
+fn damaged(damage: &Damage, data_dir: &Path) -> Status {
+    let file = relative(&damage.file, data_dir);
+    let message = format!(
+        "{file}: damaged at byte {}: {}; nothing of it was returned, ask another node",
+        damage.position, damage.what
+    );
+    let detail = ErrorDetail {
+        file,
+        position: Some(damage.position),
+        ..no_effect(Reason::Damaged)
+    };
+    status(Code::DataLoss, message, &detail)
+}
+
+fn relative(file: &Path, data_dir: &Path) -> String {
+    file.strip_prefix(data_dir)
+        .unwrap_or(file)
+        .display()
+        .to_string()
+}
+
+/// A query that is not one, asks for too much, or met a failing index.
+pub(crate) fn query(error: &QueryError) -> Status {
+    match error {
+        QueryError::Syntax { position, what } => {
+            let detail = ErrorDetail {
+                position: Some(*position as u64),
+                ..no_effect(Reason::BadQuery)
+            };
+            status(
+                Code::InvalidArgument,
+                format!("query, byte {position}: {what}"),
+                &detail,
+            )
+        }
+        QueryError::Limit { bound, value } => {
+            let detail = ErrorDetail {
+                bound: (*bound).to_owned(),
+                bound_value: *value,
+                ..no_effect(Reason::QueryLimit)
+            };
+            let message = format!(
+                "the query asks for more than {bound} allows, which is {value}; simplify it"
+            );
+            status(Code::InvalidArgument, message, &detail)
+        }
+        QueryError::Failed(what) => {
+            let detail = ErrorDetail {
+                retryable: true,
+                ..no_effect(Reason::NoIndex)
+            };
+            let message =
+                format!("the search index failed ({what}) and is built anew; retry later");
+            status(Code::Unavailable, message, &detail)
+        }
+    }
+}
+
+/// What became of a forwarded write that was not answered with success: the other node's own answer passes through; a
+/// connection that was never made had no effect; anything else may have.
+pub(crate) fn forwarded_write(answer: Status, leader: &NodeInfo) -> Status {
+    if detail_of(&answer).is_some() {
+        return answer;
+    }
+    if never_connected(&answer) {
+        let detail = ErrorDetail {
+            retryable: true,
+            retry_after_ms: NO_LEADER_RETRY_MS,
+            leader: Some(leader.clone()),
+            ..no_effect(Reason::NotLeader)
+        };
+        let message = format!(
+            "this node does not lead and can't connect to node {} at {}, which did; retry",
+            leader.id, leader.peer_address
+        );
+        return status(Code::Unavailable, message, &detail);
+    }
+    let detail = ErrorDetail {
+        retryable: true,
+        leader: Some(leader.clone()),
+        ..unknown_effect(Reason::NoLeader)
+    };
+    let message = format!(
+        "the leader, node {}, was asked and did not answer ({}): it may or may not take effect; retry with the \
+         same producer and sequence, or read before you retry",
+        leader.id,
+        answer.message()
+    );
+    status(Code::Unknown, message, &detail)
+}
+
+/// Whether the call failed before a connection existed: then nothing was sent.
+fn never_connected(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

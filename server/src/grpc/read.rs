@@ -1,0 +1,272 @@
+//! Reads and tails: a stream of verified records in offset order, and where a log ends.
+//!
+//! Promises: only what is applied is sent; what is skipped is named in a gap; a slow client holds back its own read
+//! and nothing else. Damage ends the stream with an error, never with silence.
+
+use inkstone_proto::v1::read_request::From;
+use inkstone_proto::v1::read_response::Event;
+use inkstone_proto::v1::{
+    CaughtUp, Gap, GapReason, Heartbeat, ReadRequest, ReadResponse, RecordBatch, TailRequest,
+    TailResponse,
+};
+use inkstone_storage::error::ReadError;
+use inkstone_storage::log::ReadChunk;
+use inkstone_storage::types::LogId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::grpc::consistency::{self, visible_log};
+use crate::grpc::deadline::Deadline;
+use crate::grpc::limits::{
+    BUSY_TICK, BUSY_WAIT, HEARTBEAT, READ_MESSAGES_MAX, READ_TIMEOUT, READ_TIMEOUT_MAX,
+};
+use crate::grpc::{Services, convert, error};
+use crate::raft::LogInfo;
+
+use self::cursor::{Cursor, messages};
+
+mod cursor;
+
+/// Where a log begins and ends.
+pub(crate) async fn tail(
+    services: &Services,
+    metadata: &MetadataMap,
+    request: TailRequest,
+) -> Result<TailResponse, Status> {
+    convert::check_log_name(&request.log)?;
+    let consistency = convert::consistency(request.consistency)?;
+    consistency::check(consistency, request.at_least_offset)?;
+    let deadline = Deadline::of_request(services.clock, metadata, READ_TIMEOUT, READ_TIMEOUT_MAX);
+    let wanted = (consistency, request.at_least_offset);
+    let info = visible_log(services, &request.log, wanted, deadline).await?;
+    Ok(TailResponse {
+        first_offset: info.first_offset,
+        next_offset: info.next_offset,
+        last_append_time: info.last_append_time,
+    })
+}
+
+/// Opens a read: what is asked is checked and its consistency waited for before the stream begins.
+pub(crate) async fn read(
+    services: &Services,
+    metadata: &MetadataMap,
+    request: ReadRequest,
+) -> Result<ReceiverStream<Result<ReadResponse, Status>>, Status> {
+    convert::check_log_name(&request.log)?;
+    let consistency = convert::consistency(request.consistency)?;
+    consistency::check(consistency, request.at_least_offset)?;
+    let place = services.stream_place()?;
+    let deadline = Deadline::of_request(services.clock, metadata, READ_TIMEOUT, READ_TIMEOUT_MAX);
+    let wanted = (consistency, request.at_least_offset);
+    let info = visible_log(services, &request.log, wanted, deadline).await?;
+    let cursor = open_cursor(services, &request, &info).await?;
+    let (events, stream) = mpsc::channel(READ_MESSAGES_MAX);
+    let pump = Pump {
+        services: services.clone(),
+        log: info.id,
+        name: info.name,
+        follow: request.follow,
+        cursor,
+        applied: services.group.applied().subscribe(),
+        events,
+        quiet_until: Instant::now() + HEARTBEAT,
+        marked: false,
+    };
+    tokio::spawn(async move {
+        pump.run().await;
+        drop(place);
+    });
+    Ok(ReceiverStream::new(stream))
+}
+
+async fn open_cursor(
+    services: &Services,
+    request: &ReadRequest,
+    info: &LogInfo,
+) -> Result<Cursor, Status> {
+    let mut skip_before = None;
+    let start = match request.from {
+        None => info.first_offset,
+        Some(From::Offset(offset)) if offset > info.next_offset => {
+            return Err(error::offset_out_of_range(offset, info.next_offset));
+        }
+        Some(From::Offset(offset)) => offset,
+        Some(From::Last(count)) => info
+            .next_offset
+            .saturating_sub(count)
+            .max(info.first_offset),
+        Some(From::Timestamp(timestamp)) => {
+            // None has that time yet: a follower of the log waits for the first that does.
+            skip_before = Some(timestamp);
+            offset_at_time(services, info, timestamp)
+                .await?
+                .unwrap_or(info.next_offset)
+        }
+    };
+    Ok(Cursor::new(request, start, info.next_offset, skip_before))
+}
+
+async fn offset_at_time(
+    services: &Services,
+    info: &LogInfo,
+    timestamp: i64,
+) -> Result<Option<u64>, Status> {
+    let (log, id, from) = (services.group.log().clone(), info.id, info.first_offset);
+    services
+        .reads
+        .run(move || log.offset_at_time(id, from, timestamp))
+        .await
+        .map_err(error::pool_busy)?
+        .map_err(|failed| error::read(&failed, &services.data_dir))
+}
+
+/// Why a stream ends early.
+enum Stop {
+    /// The client has gone.
+    Gone,
+    /// It is told why.
+    Failed(Status),
+}
+
+impl std::convert::From<Status> for Stop {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+/// One open read.
+struct Pump {
+    services: Services,
+    log: LogId,
+    name: String,
+    follow: bool,
+    cursor: Cursor,
+    applied: watch::Receiver<u64>,
+    events: mpsc::Sender<Result<ReadResponse, Status>>,
+    /// When the next heartbeat is due.
+    quiet_until: Instant,
+    /// Whether the client was told that it has reached the end since it last fell behind.
+    marked: bool,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        if let Err(Stop::Failed(status)) = self.pump().await {
+            tracing::debug!(log = %self.name, %status, "a read ended early");
+            if self.events.send(Err(status)).await.is_err() {
+                tracing::debug!(log = %self.name, "and its client has gone");
+            }
+        }
+    }
+
+    async fn pump(&mut self) -> Result<(), Stop> {
+        loop {
+            // Before the look at the log: what is applied after it wakes the wait below.
+            self.applied.borrow_and_update();
+            let info = self.info()?;
+            if let Some((from, to)) = self.cursor.skip_trimmed(info.first_offset) {
+                self.send_gap(from, to).await?;
+            }
+            if self.cursor.is_done() {
+                return Ok(());
+            }
+            if self.cursor.at() < info.next_offset {
+                if self.send_chunk(info.next_offset).await? {
+                    self.marked &= self.cursor.at() >= info.next_offset;
+                    continue;
+                }
+            } else if self.follow && !self.marked {
+                self.marked = true;
+                let next_offset = info.next_offset;
+                self.send(Event::CaughtUp(CaughtUp { next_offset })).await?;
+            }
+            self.wait().await?;
+        }
+    }
+
+    fn info(&self) -> Result<LogInfo, Stop> {
+        let info = self.services.group.log_info_by_id(self.log);
+        info.ok_or_else(|| Stop::Failed(error::log_not_found(&self.name)))
+    }
+
+    /// Sends the next records below `visible`; false when there were none.
+    async fn send_chunk(&mut self, visible: u64) -> Result<bool, Stop> {
+        let at = self.cursor.at();
+        let chunk = match self.read_chunk(visible).await? {
+            Ok(chunk) => chunk,
+            // Trimmed since the look at the log.
+            Err(ReadError::Purged { first, .. }) if first > at && first <= visible => {
+                if let Some((from, to)) = self.cursor.skip_trimmed(first) {
+                    self.send_gap(from, to).await?;
+                }
+                return Ok(true);
+            }
+            Err(failed) => return Err(error::read(&failed, &self.services.data_dir).into()),
+        };
+        let advanced = chunk.next_offset > at;
+        for records in messages(self.cursor.take(chunk)) {
+            let records = records.into_iter().map(convert::record).collect();
+            self.send(Event::Batch(RecordBatch { records })).await?;
+        }
+        Ok(advanced)
+    }
+
+    /// A read that has begun waits for the busy pool: it holds no memory meanwhile.
+    async fn read_chunk(&self, visible: u64) -> Result<Result<ReadChunk, ReadError>, Stop> {
+        let patience = Instant::now() + BUSY_WAIT;
+        let (from, until, size) = self.cursor.next_read(visible);
+        loop {
+            let log = self.services.group.log().clone();
+            let id = self.log;
+            match self
+                .services
+                .reads
+                .run(move || log.read(id, from, until, size))
+                .await
+            {
+                Ok(result) => return Ok(result),
+                Err(busy) if Instant::now() >= patience => {
+                    return Err(error::pool_busy(busy).into());
+                }
+                Err(_) => sleep(BUSY_TICK).await,
+            }
+        }
+    }
+
+    async fn send_gap(&mut self, from: u64, to: u64) -> Result<(), Stop> {
+        let reason = GapReason::Trimmed.into();
+        self.send(Event::Gap(Gap { from, to, reason })).await
+    }
+
+    async fn send(&mut self, event: Event) -> Result<(), Stop> {
+        let sent = tokio::select! {
+            sent = self.events.send(Ok(ReadResponse { event: Some(event) })) => sent,
+            () = self.services.stopped() => return Err(error::shutting_down().into()),
+        };
+        self.quiet_until = Instant::now() + HEARTBEAT;
+        sent.map_err(|_| Stop::Gone)
+    }
+
+    /// Returns when something was applied; sends heartbeats meanwhile.
+    async fn wait(&mut self) -> Result<(), Stop> {
+        loop {
+            tokio::select! {
+                changed = self.applied.changed() => {
+                    return changed.map_err(|_| error::shutting_down().into());
+                }
+                () = self.events.closed() => return Err(Stop::Gone),
+                () = self.services.stopped() => return Err(error::shutting_down().into()),
+                () = sleep_until(self.quiet_until) => {
+                    self.quiet_until = Instant::now() + HEARTBEAT;
+                    if self.follow {
+                        let next_offset = self.info()?.next_offset;
+                        self.send(Event::Heartbeat(Heartbeat { next_offset })).await?;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Searches: answered by a node that has an index, this one or one hop away, at the consistency that was asked for.
+//!
+//! Promises (P7): every answer says what it covers; the hits' records come from the log, verified, never from the
+//! index. A search changes nothing, so it may be asked of another member whenever one does not answer.
+
+use std::time::Duration;
+
+use inkstone_proto::peer_v1::ForwardSearchRequest;
+use inkstone_proto::v1::{Consistency, NodeInfo, Reason, SearchRequest, SearchResponse};
+use inkstone_storage::limits::SEARCH_HITS_MAX;
+use inkstone_storage::search::{self as index, Query, Searcher};
+use tokio::time::timeout_at;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
+
+use crate::grpc::consistency::{self, known_log, linearize};
+use crate::grpc::deadline::Deadline;
+use crate::grpc::limits::{SEARCH_HITS_DEFAULT, SEARCH_TIMEOUT, SEARCH_TIMEOUT_MAX};
+use crate::grpc::{Services, convert, error};
+use crate::raft::LogInfo;
+
+use self::hits::{Fetch, Page};
+
+mod hits;
+
+/// A search whose fields were checked.
+#[derive(Debug, Clone)]
+struct Checked {
+    query: Query,
+    consistency: Consistency,
+    limit: usize,
+    timeout: Duration,
+}
+
+impl Checked {
+    fn check(request: &SearchRequest) -> Result<Self, Status> {
+        convert::check_log_name(&request.log)?;
+        let consistency = convert::consistency(request.consistency)?;
+        consistency::check(consistency, request.at_least_offset)?;
+        if let (Some(since), Some(until)) = (request.since, request.until)
+            && since >= until
+        {
+            return Err(error::invalid(format!(
+                "since ({since}) is not before until ({until}); nothing lies between them"
+            )));
+        }
+        Ok(Self {
+            query: Query::parse(&request.query).map_err(|wrong| error::query(&wrong))?,
+            consistency,
+            limit: limit(request.limit)?,
+            timeout: timeout(request.timeout_ms)?,
+        })
+    }
+}
+
+fn limit(limit: u32) -> Result<usize, Status> {
+    match usize::try_from(limit).unwrap_or(usize::MAX) {
+        0 => Ok(SEARCH_HITS_DEFAULT),
+        limit if limit <= SEARCH_HITS_MAX => Ok(limit),
+        limit => Err(error::too_large(
+            "search_hits_max",
+            SEARCH_HITS_MAX,
+            format!(
+                "limit is {limit}, and {SEARCH_HITS_MAX} is the most; ask for the next page with before_offset"
+            ),
+        )),
+    }
+}
+
+fn timeout(timeout_ms: u32) -> Result<Duration, Status> {
+    match Duration::from_millis(timeout_ms.into()) {
+        Duration::ZERO => Ok(SEARCH_TIMEOUT),
+        timeout if timeout <= SEARCH_TIMEOUT_MAX => Ok(timeout),
+        _ => Err(error::invalid(format!(
+            "timeout_ms is {timeout_ms}; 60,000 is the most"
+        ))),
+    }
+}
+
+/// Searches here, or on a member that has an index.
+pub(crate) async fn search(
+    services: &Services,
+    metadata: &MetadataMap,
+    request: SearchRequest,
+) -> Result<SearchResponse, Status> {
+    let checked = Checked::check(&request)?;
+    let timeout = checked.timeout;
+    let deadline = Deadline::of_request(services.clock, metadata, timeout, timeout);
+    if services.indexer.searcher().is_some() {
+        let answer = carry_out(services, &request, checked, deadline).await;
+        // The index may have been closed since: then a member may answer.
+        if answer.as_ref().err().and_then(error::reason_of) != Some(Reason::NoIndex) {
+            return answer;
+        }
+    }
+    forward(services, &request, deadline).await
+}
+
+/// Searches this node's own index. For the peer service: the last hop.
+pub(crate) async fn search_here(
+    services: &Services,
+    request: SearchRequest,
+) -> Result<SearchResponse, Status> {
+    let checked = Checked::check(&request)?;
+    let deadline = Deadline::after(services.clock, checked.timeout);
+    carry_out(services, &request, checked, deadline).await
+}
+
+async fn carry_out(
+    services: &Services,
+    request: &SearchRequest,
+    checked: Checked,
+    deadline: Deadline,
+) -> Result<SearchResponse, Status> {
+    let clock = services.clock;
+    // What waits and then answers behind keeps time to answer; what searches keeps time to send what it has.
+    let patience = if request.allow_behind {
+        deadline.earlier_by(clock, 4)
+    } else {
+        deadline
+    };
+    let info = covered(services, request, checked.consistency, patience).await?;
+    let fetch = Fetch {
+        searcher: searcher(services)?,
+        log: services.group.log().clone(),
+        clock,
+        deadline: deadline.earlier_by(clock, 8),
+        request: index::SearchRequest {
+            log: info.id,
+            query: checked.query,
+            limit: checked.limit,
+            since: request.since,
+            until: request.until,
+            before_offset: request.before_offset,
+        },
+        data_dir: services.data_dir.clone(),
+    };
+    let page = timeout_at(
+        deadline.instant(),
+        services.searches.run(move || fetch.run()),
+    )
+    .await
+    .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
+    .map_err(error::pool_busy)??;
+    Ok(answer(services, &info, page))
+}
+
+fn answer(services: &Services, info: &LogInfo, page: Page) -> SearchResponse {
+    // Read after the search: what is indexed was applied before.
+    let now = services.group.log_info_by_id(info.id);
+    let committed = now.map_or(info.next_offset, |info| info.next_offset);
+    SearchResponse {
+        hits: page.hits,
+        indexed_next_offset: page.indexed_next_offset,
+        committed_next_offset: committed.max(page.indexed_next_offset),
+        complete: page.complete,
+        node: services.group.node_id(),
+        next_before_offset: page.next_before_offset,
+    }
+}
+
+fn searcher(services: &Services) -> Result<Searcher, Status> {
+    services.indexer.searcher().ok_or_else(error::no_index)
+}
+
+/// The log, once the index covers what was asked, or once `patience` is over and the caller takes what there is.
+async fn covered(
+    services: &Services,
+    request: &SearchRequest,
+    consistency: Consistency,
+    patience: Deadline,
+) -> Result<LogInfo, Status> {
+    let waited = match consistency {
+        Consistency::Stale => return known_log(services, &request.log, patience).await,
+        Consistency::AtLeast => at_least(services, request, patience).await,
+        Consistency::Linearizable | Consistency::Unspecified => {
+            linearizable(services, request, patience).await
+        }
+    };
+    match waited {
+        Err(status) if request.allow_behind && is_behind(&status) => {
+            services.group.log_info(&request.log).ok_or(status)
+        }
+        waited => waited,
+    }
+}
+
+/// Whether only the consistency could not be had: older records can be searched all the same.
+fn is_behind(status: &Status) -> bool {
+    matches!(
+        error::reason_of(status),
+        Some(Reason::Timeout | Reason::NoLeader)
+    )
+}
+
+async fn linearizable(
+    services: &Services,
+    request: &SearchRequest,
+    patience: Deadline,
+) -> Result<LogInfo, Status> {
+    let index = linearize(services, patience).await?;
+    let info = services
+        .group
+        .log_info(&request.log)
+        .ok_or_else(|| error::log_not_found(&request.log))?;
+    timeout_at(patience.instant(), services.indexer.wait_for(index))
+        .await
+        .map_err(|_| {
+            error::timeout(
+                "the index did not catch up; retry, allow more time, or set allow_behind",
+            )
+        })?;
+    Ok(info)
+}
+
+async fn at_least(
+    services: &Services,
+    request: &SearchRequest,
+    patience: Deadline,
+) -> Result<LogInfo, Status> {
+    let info = known_log(services, &request.log, patience).await?;
+    loop {
+        // Before the look at the index: progress after it ends the wait.
+        let seen = services.indexer.index();
+        let covered = searcher(services)?.next_offset(info.id);
+        if covered >= request.at_least_offset {
+            return Ok(info);
+        }
+        let progress = services.indexer.wait_for(seen + 1);
+        if timeout_at(patience.instant(), progress).await.is_err() {
+            return Err(error::timeout(&format!(
+                "the index covers offsets below {covered}, and at_least_offset is {}; retry, allow more time, or \
+                 set allow_behind",
+                request.at_least_offset
+            )));
+        }
+    }
+}
+
+/// Asks the other members in turn: each gets its share of the time that is left. The last answer stands when no one
+/// has an index.
+async fn forward(
+    services: &Services,
+    request: &SearchRequest,
+    deadline: Deadline,
+) -> Result<SearchResponse, Status> {
+    let own = services.group.node_id();
+    let mut members = services.group.members();
+    members.retain(|member| member.id != own);
+    if !members.is_empty() {
+        let first = services.turn() % members.len();
+        members.rotate_left(first);
+    }
+    let mut last = error::no_index();
+    for (asked, member) in members.iter().enumerate() {
+        let left = u32::try_from(members.len() - asked).unwrap_or(u32::MAX);
+        let share = deadline.remaining(services.clock) / left;
+        if share.is_zero() {
+            return Err(error::timeout(
+                "no member answered the search in time; retry",
+            ));
+        }
+        match ask(services, member, request, share).await {
+            Ok(answer) => return Ok(answer),
+            Err(status) => match error::reason_of(&status) {
+                // The connection failed: not an answer.
+                None => tracing::debug!(node = member.id, %status, "a search was not answered"),
+                Some(reason) if may_differ_elsewhere(reason) => last = status,
+                Some(_) => return Err(status),
+            },
+        }
+    }
+    Err(last)
+}
+
+/// Whether another member may well answer what this one could not.
+fn may_differ_elsewhere(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NoIndex
+            | Reason::Busy
+            | Reason::ShuttingDown
+            | Reason::Timeout
+            | Reason::NoLeader
+            | Reason::Damaged
+            | Reason::Internal
+    )
+}
+
+async fn ask(
+    services: &Services,
+    member: &NodeInfo,
+    request: &SearchRequest,
+    share: Duration,
+) -> Result<SearchResponse, Status> {
+    let mut request = request.clone();
+    // It answers within most of the share, so that its answer arrives in all of it.
+    let own_share = share.saturating_sub(share / 10);
+    request.timeout_ms = u32::try_from(own_share.as_millis())
+        .unwrap_or(u32::MAX)
+        .max(1);
+    let header = services.group.header(member.id);
+    let mut message = Request::new(ForwardSearchRequest {
+        header: Some(header),
+        request: Some(request),
+    });
+    message.set_timeout(share);
+    services
+        .group
+        .peer(member)
+        .forward_search(message)
+        .await
+        .map(tonic::Response::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_and_timeout_have_defaults_and_bounds() {
+        assert_eq!(limit(0).expect("default"), 20);
+        assert_eq!(limit(1_000).expect("the most"), 1_000);
+        let over = limit(1_001).expect_err("over");
+        let detail = error::detail_of(&over).expect("detail");
+        assert_eq!(
+            (detail.bound.as_str(), detail.bound_value),
+            ("search_hits_max", 1_000)
+        );
+        assert_eq!(timeout(0).expect("default"), Duration::from_secs(5));
+        assert_eq!(timeout(60_000).expect("the most"), Duration::from_secs(60));
+        let over = timeout(60_001).expect_err("over");
+        assert_eq!(error::reason_of(&over), Some(Reason::Invalid));
+    }
+
+    #[test]
+    fn only_a_missed_consistency_is_answered_behind() {
+        assert!(is_behind(&error::timeout("x")));
+        assert!(is_behind(&error::no_leader(None)));
+        assert!(!is_behind(&error::log_not_found("x")));
+        assert!(!is_behind(&error::no_index()));
+        assert!(!is_behind(&Status::unavailable("no detail")));
+    }
+
+    #[test]
+    fn a_wrong_request_is_wrong_on_every_member() {
+        for reason in [
+            Reason::LogNotFound,
+            Reason::BadQuery,
+            Reason::QueryLimit,
+            Reason::Invalid,
+        ] {
+            assert!(!may_differ_elsewhere(reason), "{reason:?}");
+        }
+        assert!(may_differ_elsewhere(Reason::NoIndex));
+    }
+}

@@ -1,0 +1,181 @@
+//! From offsets to hits: the records are read from the log, in few reads, newest first, within a bound of bytes.
+//!
+//! Runs on a thread that may block. Promises: a hit whose record can't be read and verified is an error, never left
+//! out; what was trimmed since is no hit any more.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use inkstone_proto::v1::{Highlight, Hit};
+use inkstone_storage::error::ReadError;
+use inkstone_storage::log::Log;
+use inkstone_storage::search::{Query, SearchRequest, Searcher};
+use inkstone_storage::types::Record;
+use tonic::Status;
+
+use crate::clock::Clock;
+use crate::grpc::convert::{self, record_size};
+use crate::grpc::deadline::Deadline;
+use crate::grpc::error;
+use crate::grpc::limits::{
+    HIGHLIGHTS_MAX, READ_MESSAGE_SIZE_MAX, SEARCH_ANSWER_SIZE_MAX, SEARCH_READ_SPAN_MAX,
+};
+
+/// Bytes that a highlight takes in an answer, at most.
+const HIGHLIGHT_SIZE: usize = 12;
+
+/// One search, ready to run.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    pub(crate) searcher: Searcher,
+    pub(crate) log: Log,
+    pub(crate) clock: Clock,
+    /// When the answer is cut.
+    pub(crate) deadline: Deadline,
+    pub(crate) request: SearchRequest,
+    pub(crate) data_dir: Arc<PathBuf>,
+}
+
+/// The hits of one answer, and what they cover.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) hits: Vec<Hit>,
+    pub(crate) indexed_next_offset: u64,
+    pub(crate) complete: bool,
+    pub(crate) next_before_offset: Option<u64>,
+}
+
+impl Fetch {
+    /// Searches, then reads what was found until the answer is full.
+    pub(crate) fn run(&self) -> Result<Page, Status> {
+        let expired = || self.deadline.expired(self.clock);
+        let found = self
+            .searcher
+            .search(&self.request, &expired)
+            .map_err(|failed| error::query(&failed))?;
+        let mut page = Page {
+            hits: Vec::with_capacity(found.offsets.len()),
+            indexed_next_offset: found.next_offset,
+            complete: found.complete,
+            next_before_offset: None,
+        };
+        let mut room = SEARCH_ANSWER_SIZE_MAX;
+        let mut rest = found.offsets.as_slice();
+        let mut cut = false;
+        while !rest.is_empty() && !cut {
+            if !page.hits.is_empty() && expired() {
+                page.complete = false;
+                cut = true;
+                break;
+            }
+            let run;
+            (run, rest) = rest.split_at(run_length(rest));
+            for record in self.read_run(run)? {
+                let hit = hit(record, &self.request.query);
+                if hit.1 > room && !page.hits.is_empty() {
+                    cut = true;
+                    break;
+                }
+                room = room.saturating_sub(hit.1);
+                page.hits.push(hit.0);
+            }
+        }
+        if cut {
+            let last = page.hits.last().and_then(|hit| hit.record.as_ref());
+            page.next_before_offset = last.map(|record| record.offset);
+        } else if found.more || !found.complete {
+            // A search that was cut can be continued where it stopped.
+            page.next_before_offset = found.offsets.last().copied();
+        }
+        Ok(page)
+    }
+
+    /// The records at these falling offsets, in their order; those trimmed since are left out.
+    fn read_run(&self, offsets: &[u64]) -> Result<Vec<Record>, Status> {
+        let (Some(newest), Some(oldest)) = (offsets.first(), offsets.last()) else {
+            return Ok(Vec::new());
+        };
+        let mut wanted = offsets.iter().rev().copied().peekable();
+        let mut records = Vec::with_capacity(offsets.len());
+        let mut at = *oldest;
+        while at <= *newest {
+            let read = self
+                .log
+                .read(self.request.log, at, newest + 1, READ_MESSAGE_SIZE_MAX);
+            let chunk = match read {
+                Ok(chunk) => chunk,
+                Err(ReadError::Purged { first, .. }) if first > at => {
+                    while wanted.next_if(|offset| *offset < first).is_some() {}
+                    at = first;
+                    continue;
+                }
+                Err(failed) => return Err(error::read(&failed, &self.data_dir)),
+            };
+            if chunk.next_offset <= at {
+                break;
+            }
+            at = chunk.next_offset;
+            for record in chunk.records {
+                if wanted.next_if_eq(&record.offset).is_some() {
+                    records.push(record);
+                }
+            }
+        }
+        if let Some(missing) = wanted.next() {
+            return Err(error::internal_read(format!(
+                "the search index names offset {missing}, which the log does not give; ask another node"
+            )));
+        }
+        records.reverse();
+        Ok(records)
+    }
+}
+
+/// How many of the first offsets, which fall, one read fetches.
+fn run_length(offsets: &[u64]) -> usize {
+    let Some(newest) = offsets.first() else {
+        return 0;
+    };
+    offsets
+        .iter()
+        .take_while(|offset| newest - **offset < SEARCH_READ_SPAN_MAX)
+        .count()
+}
+
+/// A hit and the bytes that it takes in an answer.
+fn hit(record: Record, query: &Query) -> (Hit, usize) {
+    let ranges = std::str::from_utf8(&record.body).map(|body| query.highlights(body));
+    let highlights: Vec<Highlight> = ranges
+        .unwrap_or_default()
+        .into_iter()
+        .take(HIGHLIGHTS_MAX)
+        .filter_map(|range| {
+            let from = u32::try_from(range.start).ok()?;
+            Some(Highlight {
+                from,
+                to: u32::try_from(range.end).ok()?,
+            })
+        })
+        .collect();
+    let size = record_size(&record) + highlights.len() * HIGHLIGHT_SIZE;
+    (
+        Hit {
+            record: Some(convert::record(record)),
+            highlights,
+        },
+        size,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_offsets_are_read_together_and_distant_ones_apart() {
+        assert_eq!(run_length(&[100, 99, 80, 69, 68]), 4);
+        assert_eq!(run_length(&[1_000, 5]), 1);
+        assert_eq!(run_length(&[3, 2, 1, 0]), 4);
+        assert_eq!(run_length(&[]), 0);
+    }
+}

@@ -1,0 +1,103 @@
+//! The generated service traits, handed to the functions of each verb: nothing is decided here.
+
+use inkstone_proto::v1::admin_server::Admin;
+use inkstone_proto::v1::logs_server::Logs;
+use inkstone_proto::v1::{
+    AppendRequest, AppendResponse, ClusterStatusRequest, ClusterStatusResponse, CreateLogRequest,
+    CreateLogResponse, GetLogRequest, GetLogResponse, ListLogsRequest, ListLogsResponse,
+    ReadRequest, ReadResponse, SearchRequest, SearchResponse, TailRequest, TailResponse,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::grpc::{Services, admin, append, read, search};
+
+#[tonic::async_trait]
+impl Logs for Services {
+    type AppendSessionStream = ReceiverStream<Result<AppendResponse, Status>>;
+    type ReadStream = ReceiverStream<Result<ReadResponse, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<AppendRequest>,
+    ) -> Result<Response<AppendResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        append::append(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn append_session(
+        &self,
+        request: Request<Streaming<AppendRequest>>,
+    ) -> Result<Response<Self::AppendSessionStream>, Status> {
+        append::append_session(self, request.into_inner()).map(Response::new)
+    }
+
+    async fn read(
+        &self,
+        request: Request<ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        read::read(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn tail(&self, request: Request<TailRequest>) -> Result<Response<TailResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        read::tail(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn search(
+        &self,
+        request: Request<SearchRequest>,
+    ) -> Result<Response<SearchResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        search::search(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Services {
+    async fn create_log(
+        &self,
+        request: Request<CreateLogRequest>,
+    ) -> Result<Response<CreateLogResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        admin::create_log(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_logs(
+        &self,
+        request: Request<ListLogsRequest>,
+    ) -> Result<Response<ListLogsResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        admin::list_logs(self, &metadata, &request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn get_log(
+        &self,
+        request: Request<GetLogRequest>,
+    ) -> Result<Response<GetLogResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        admin::get_log(self, &metadata, &request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn cluster_status(
+        &self,
+        _request: Request<ClusterStatusRequest>,
+    ) -> Result<Response<ClusterStatusResponse>, Status> {
+        Ok(Response::new(admin::cluster_status(self).await))
+    }
+}
