@@ -138,14 +138,12 @@ fn the_tree_is_tidy() {
         .iter()
         .flat_map(|(file, text)| check(file, text))
         .collect();
-    let report: String = violations
-        .iter()
-        .map(|violation| format!("{violation}\n"))
-        .collect();
+    let report: Vec<_> = violations.iter().map(ToString::to_string).collect();
     assert!(
-        violations.is_empty(),
-        "{} violations:\n{report}",
-        violations.len()
+        report.is_empty(),
+        "{} violations:\n{}",
+        report.len(),
+        report.join("\n")
     );
 }
 
@@ -179,7 +177,10 @@ fn read_tree(root: &Path) -> Vec<(String, String)> {
 /// What one file breaks.
 fn check(file: &str, text: &str) -> Vec<Violation> {
     let mut violations = check_machine_paths(file, text);
-    if file.ends_with(".rs") {
+    if Path::new(file)
+        .extension()
+        .is_some_and(|extension| extension == "rs")
+    {
         violations.extend(check_source(file, text));
     } else if file.ends_with("Cargo.toml") {
         violations.extend(check_manifest(file, text));
