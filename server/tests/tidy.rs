@@ -56,7 +56,7 @@ const STORAGE_LAYERS: &[Layer] = &[
     ("search", &["types", "limits", "error"]),
 ];
 
-/// tail, blocking, indexer ← raft ← grpc ← node ← main, with clock and config below all of them.
+/// tail, blocking, indexer ← raft ← discovery ← grpc ← node ← cli ← main, with clock and config below all of them.
 const SERVER_LAYERS: &[Layer] = &[
     ("clock", &[]),
     ("config", &[]),
@@ -65,19 +65,61 @@ const SERVER_LAYERS: &[Layer] = &[
     ("indexer", &["clock", "config", "tail", "blocking"]),
     ("raft", &["clock", "config", "tail", "blocking", "indexer"]),
     (
-        "grpc",
+        "discovery",
         &["clock", "config", "tail", "blocking", "indexer", "raft"],
+    ),
+    (
+        "grpc",
+        &[
+            "clock",
+            "config",
+            "tail",
+            "blocking",
+            "indexer",
+            "raft",
+            "discovery",
+        ],
     ),
     (
         "node",
         &[
-            "clock", "config", "tail", "blocking", "indexer", "raft", "grpc",
+            "clock",
+            "config",
+            "tail",
+            "blocking",
+            "indexer",
+            "raft",
+            "discovery",
+            "grpc",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "clock",
+            "config",
+            "tail",
+            "blocking",
+            "indexer",
+            "raft",
+            "discovery",
+            "grpc",
+            "node",
         ],
     ),
     (
         "main",
         &[
-            "clock", "config", "tail", "blocking", "indexer", "raft", "grpc", "node",
+            "clock",
+            "config",
+            "tail",
+            "blocking",
+            "indexer",
+            "raft",
+            "discovery",
+            "grpc",
+            "node",
+            "cli",
         ],
     ),
 ];
