@@ -233,6 +233,20 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_was_in_no_cluster_yet_keeps_its_id_when_it_gets_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirLock::acquire(dir.path()).unwrap();
+        let alone = Identity {
+            cluster_id: NO_CLUSTER,
+            ..OURS
+        };
+        lock.set_identity(alone).unwrap();
+        assert_eq!(lock.identity().unwrap(), Some(alone));
+        lock.set_identity(OURS).unwrap();
+        assert_eq!(lock.identity().unwrap(), Some(OURS));
+    }
+
+    #[test]
     fn what_a_crash_left_of_the_first_write_is_no_identity() {
         let dir = tempfile::tempdir().unwrap();
         let lock = DirLock::acquire(dir.path()).unwrap();
