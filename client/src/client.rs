@@ -1,17 +1,25 @@
-//! The client: which servers, how long, how often.
+//! The client itself: which servers, how long, how often. The calls stand in one file per verb.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::append::Lanes;
+use crate::call::Core;
+use crate::error::Result;
 use crate::retry::RetryPolicy;
-use crate::{
-    AppendOptions, AppendSession, ClusterStatus, Consistency, Created, IfExists, LogInfo,
-    NewRecord, ReadOptions, ReadStream, Receipt, Result, SearchAnswer, SearchOptions,
-    SessionOptions, Tail,
-};
+use crate::route::Route;
 
 /// Server addresses, `HOST:PORT` each.
+///
+/// ```
+/// use inkstone_client::Addresses;
+///
+/// let several = Addresses::from("10.0.0.1:7420, 10.0.0.2:7420");
+/// assert_eq!(several, Addresses::from(["10.0.0.1:7420", "10.0.0.2:7420"]));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addresses(pub(crate) Vec<String>);
+pub struct Addresses(Vec<String>);
 
 impl From<&str> for Addresses {
     /// One address, or several with commas between them.
@@ -50,102 +58,116 @@ pub enum Routing {
     /// The leader for appends, any server for the rest, another one when one fails.
     #[default]
     Any,
-    /// Only the first address, and its own answer: no failover, no leader hints.
+    /// Only one server, and its own answer: no failover, no leader hints.
     Pinned,
 }
 
 /// Makes a [`Client`].
+///
+/// ```
+/// use std::time::Duration;
+/// use inkstone_client::{Client, RetryPolicy};
+///
+/// # fn main() -> inkstone_client::Result<()> {
+/// let client = Client::builder()
+///     .servers(["10.0.0.1:7420", "10.0.0.2:7420"])
+///     .timeout(Duration::from_secs(30))
+///     .build()?;
+/// // What does this one node say, without a second try?
+/// let probe = Client::builder().stick_to("10.0.0.2:7420").retry(RetryPolicy::never()).build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
     servers: Addresses,
     routing: Routing,
     timeout: Duration,
-    retry: RetryPolicy,
+    policy: RetryPolicy,
 }
 
 impl ClientBuilder {
     /// The servers to ask. Default: `127.0.0.1:7420`.
     #[must_use]
-    pub fn servers(self, addresses: impl Into<Addresses>) -> Self {
-        todo!()
+    pub fn servers(mut self, addresses: impl Into<Addresses>) -> Self {
+        self.servers = addresses.into();
+        self
     }
-    /// Ask only this server, never another one: what it says is the answer.
+
+    /// Ask only this server, never another one: what it says is the answer ([`Routing::Pinned`]).
     #[must_use]
-    pub fn stick_to(self, address: impl Into<String>) -> Self {
-        todo!()
+    pub fn stick_to(mut self, address: impl Into<String>) -> Self {
+        self.servers = Addresses(vec![address.into()]);
+        self.routing = Routing::Pinned;
+        self
     }
+
     /// How long a call may take, retries included. Default: 10 s.
     #[must_use]
-    pub fn timeout(self, timeout: Duration) -> Self {
-        todo!()
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
-    /// How to wait between tries.
+
+    /// How to wait between tries, and how many to make.
     #[must_use]
-    pub fn retry(self, policy: RetryPolicy) -> Self {
-        todo!()
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.policy = policy;
+        self
     }
-    /// The client. Connects when it is first used. Fails only if an address is not one.
+
+    /// The client. It connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Invalid`](crate::Reason::Invalid) if an address is not `HOST:PORT`, or there is none.
     pub fn build(self) -> Result<Client> {
-        todo!()
+        let core = Core {
+            route: Route::new(self.servers.0, self.routing)?,
+            timeout: self.timeout,
+            policy: self.policy,
+            lanes: Lanes::new(),
+            asked_for_leader: AtomicBool::new(false),
+        };
+        Ok(Client {
+            core: Arc::new(core),
+        })
     }
 }
 
-/// A connection to a cluster. Cheap to clone; clones share connections and producers.
+/// A cluster, as one application sees it. Cheap to clone; clones share connections and producers.
+///
+/// Calls must run on a tokio runtime.
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client {
+    pub(crate) core: Arc<Core>,
+}
 
 impl Client {
-    /// A client with default settings. Connects when it is first used.
+    /// A client of these servers, otherwise with default settings. It connects when it is first used.
+    ///
+    /// ```
+    /// # fn main() -> inkstone_client::Result<()> {
+    /// let client = inkstone_client::Client::connect("127.0.0.1:7420,127.0.0.1:7422")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn connect(addresses: impl Into<Addresses>) -> Result<Self> {
-        todo!()
+        Self::builder().servers(addresses).build()
     }
+
     /// A builder with default settings.
+    ///
+    /// ```
+    /// let builder = inkstone_client::Client::builder().servers("127.0.0.1:7420");
+    /// assert!(builder.build().is_ok());
+    /// ```
     pub fn builder() -> ClientBuilder {
-        todo!()
-    }
-    /// Creates a log.
-    pub async fn create_log(&self, name: &str, if_exists: IfExists) -> Result<Created> {
-        todo!()
-    }
-    /// All logs whose name starts with `prefix`, by name.
-    pub async fn list_logs(&self, prefix: &str) -> Result<Vec<LogInfo>> {
-        todo!()
-    }
-    /// One log.
-    pub async fn log_info(&self, name: &str) -> Result<LogInfo> {
-        todo!()
-    }
-    /// Who is in the cluster, who leads, and how far each node is.
-    pub async fn cluster_status(&self) -> Result<ClusterStatus> {
-        todo!()
-    }
-    /// Appends one batch, exactly once.
-    pub async fn append(&self, log: &str, records: Vec<NewRecord>) -> Result<Receipt> {
-        todo!()
-    }
-    /// Appends one batch, as the options say.
-    pub async fn append_with(
-        &self,
-        log: &str,
-        records: Vec<NewRecord>,
-        options: AppendOptions,
-    ) -> Result<Receipt> {
-        todo!()
-    }
-    /// Opens a pipelined session: up to 16 batches in flight, each exactly once.
-    pub fn append_session(&self, log: &str, options: SessionOptions) -> AppendSession {
-        todo!()
-    }
-    /// Reads a log.
-    pub fn read(&self, options: ReadOptions) -> ReadStream {
-        todo!()
-    }
-    /// Where a log starts and ends.
-    pub async fn tail(&self, log: &str, consistency: Consistency) -> Result<Tail> {
-        todo!()
-    }
-    /// Searches a log, newest first.
-    pub async fn search(&self, options: SearchOptions) -> Result<SearchAnswer> {
-        todo!()
+        ClientBuilder {
+            servers: Addresses::from("127.0.0.1:7420"),
+            routing: Routing::default(),
+            timeout: Duration::from_secs(10),
+            policy: RetryPolicy::default(),
+        }
     }
 }
