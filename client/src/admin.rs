@@ -1,0 +1,125 @@
+//! Logs and the cluster: what an operator asks.
+
+use inkstone_proto::v1;
+use tonic::Status;
+
+use crate::call::{Call, admin};
+use crate::client::Client;
+use crate::error::Result;
+use crate::retry::Safety;
+use crate::route::Aim;
+use crate::types::{ClusterStatus, Created, IfExists, LogInfo};
+
+impl Client {
+    /// Creates a log. Names: 1 to 255 bytes of `a-z 0-9 . _ - /`, not starting or ending with `/`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::LogExists`](crate::Reason::LogExists) if the name is taken, unless [`IfExists::Keep`] says that this
+    /// is fine. If a try was lost and the next one finds the log, nobody can tell who made it:
+    /// [`Error::Unknown`](crate::Error::Unknown).
+    ///
+    /// ```no_run
+    /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {
+    /// use inkstone_client::IfExists;
+    ///
+    /// let created = client.create_log("audit", IfExists::Keep).await?;
+    /// println!("{} has the number {}", created.log().name, created.log().id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn create_log(&self, name: &str, if_exists: IfExists) -> Result<Created> {
+        let call = Call {
+            aim: Aim::Leader,
+            safety: Safety::Idempotent,
+            ..self.core.reading()
+        };
+        let request = v1::CreateLogRequest {
+            name: name.to_owned(),
+            if_not_exists: if_exists == IfExists::Keep,
+        };
+        let create = |channel| {
+            let request = request.clone();
+            async move {
+                let answer = admin(channel).create_log(request).await?.into_inner();
+                let log = LogInfo::from(answer.log.ok_or_else(|| lacks("log"))?);
+                Ok(if answer.created {
+                    Created::New(log)
+                } else {
+                    Created::Existing(log)
+                })
+            }
+        };
+        self.core.call(call, create).await
+    }
+
+    /// All logs whose name starts with `prefix`, by name.
+    ///
+    /// ```no_run
+    /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {
+    /// for log in client.list_logs("prod/").await? {
+    ///     println!("{}: {} records", log.name, log.next_offset - log.first_offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn list_logs(&self, prefix: &str) -> Result<Vec<LogInfo>> {
+        let request = v1::ListLogsRequest {
+            prefix: prefix.to_owned(),
+        };
+        let list = |channel| {
+            let request = request.clone();
+            async move {
+                let answer = admin(channel).list_logs(request).await?.into_inner();
+                Ok(answer.logs.into_iter().map(LogInfo::from).collect())
+            }
+        };
+        self.core.call(self.core.reading(), list).await
+    }
+
+    /// One log. Unknown: [`Reason::LogNotFound`](crate::Reason::LogNotFound).
+    ///
+    /// ```no_run
+    /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {
+    /// println!("next offset: {}", client.log_info("audit").await?.next_offset);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn log_info(&self, name: &str) -> Result<LogInfo> {
+        let request = v1::GetLogRequest {
+            name: name.to_owned(),
+        };
+        let get = |channel| {
+            let request = request.clone();
+            async move {
+                let answer = admin(channel).get_log(request).await?.into_inner();
+                answer.log.map(LogInfo::from).ok_or_else(|| lacks("log"))
+            }
+        };
+        self.core.call(self.core.reading(), get).await
+    }
+
+    /// Who is in the cluster, who leads, and how far each node is, as the asked node sees it.
+    ///
+    /// ```no_run
+    /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {
+    /// let status = client.cluster_status().await?;
+    /// println!("term {}, {} nodes", status.term, status.nodes.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn cluster_status(&self) -> Result<ClusterStatus> {
+        let status = |channel| async move {
+            let answer = admin(channel)
+                .cluster_status(v1::ClusterStatusRequest {})
+                .await?;
+            Ok(answer.into_inner().into())
+        };
+        self.core.call(self.core.reading(), status).await
+    }
+}
+
+/// An answer that breaks the protocol.
+fn lacks(field: &str) -> Status {
+    Status::internal(format!("the server's answer lacks `{field}`"))
+}
