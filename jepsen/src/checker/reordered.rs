@@ -1,0 +1,42 @@
+//! Reordered: a record that was read, but not at the offset of its receipt; or an answer whose offsets do not rise by
+//! one.
+
+use super::observed::{Observed, acked_offsets};
+use super::{Anomaly, Property};
+use crate::history::{Call, Outcome};
+
+pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
+    let mut anomalies = Vec::new();
+    for operation in &observed.operations {
+        if let Call::Append { ids, .. } = &operation.call {
+            for (offset, id) in acked_offsets(operation).zip(ids) {
+                let Some(read) = observed.read_at.get(id) else {
+                    continue;
+                };
+                if !read.contains(&offset) {
+                    let witness =
+                        format!("{id}: acknowledged at offset {offset}, read at {read:?}");
+                    anomalies.push(observed.anomaly(Property::Reordered, witness));
+                }
+            }
+        }
+        if let Outcome::Records { records, .. } = &operation.outcome {
+            for pair in records.windows(2) {
+                if pair[1].offset != pair[0].offset + 1 {
+                    let witness = format!(
+                        "one answer of node {:?} has offset {} behind offset {}",
+                        operation.node, pair[1].offset, pair[0].offset,
+                    );
+                    anomalies.push(observed.anomaly(Property::Reordered, witness));
+                }
+            }
+            if let (Call::Read { from, .. }, Some(first)) = (&operation.call, records.first())
+                && first.offset != *from
+            {
+                let witness = format!("a read from {from} starts at {}", first.offset);
+                anomalies.push(observed.anomaly(Property::Reordered, witness));
+            }
+        }
+    }
+    anomalies
+}

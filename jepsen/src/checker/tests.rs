@@ -1,0 +1,331 @@
+//! One bad history per anomaly, made by hand, and a good one.
+
+use super::*;
+use crate::history::{End, Level, Seen};
+use crate::payload::PayloadId;
+
+fn id(client: u32) -> PayloadId {
+    PayloadId::new(client, 0)
+}
+
+/// An operation at times `10 × at` to `10 × at + 9`, so that the order in a test's list is real-time order.
+fn operations(list: Vec<(Call, Outcome)>) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for (at, (call, outcome)) in (0_u32..).zip(list) {
+        let unknown = matches!(outcome, Outcome::Unknown { .. });
+        operations.push(Operation {
+            client: at,
+            node: (call == Call::FinalRead).then_some(usize::try_from(at).unwrap()),
+            log: "a".to_owned(),
+            invoked: u64::from(at) * 10,
+            returned: if unknown {
+                u64::MAX
+            } else {
+                u64::from(at) * 10 + 9
+            },
+            call,
+            outcome,
+        });
+    }
+    operations
+}
+
+fn append(ids: &[PayloadId], first_offset: u64) -> (Call, Outcome) {
+    (
+        Call::Append {
+            ids: ids.to_vec(),
+            expected_offset: None,
+        },
+        Outcome::Appended { first_offset },
+    )
+}
+
+fn append_with(ids: &[PayloadId], outcome: Outcome) -> (Call, Outcome) {
+    (
+        Call::Append {
+            ids: ids.to_vec(),
+            expected_offset: None,
+        },
+        outcome,
+    )
+}
+
+fn refused() -> Outcome {
+    Outcome::Refused {
+        why: "busy".to_owned(),
+    }
+}
+
+fn unknown() -> Outcome {
+    Outcome::Unknown {
+        why: "timeout".to_owned(),
+    }
+}
+
+fn tail(next_offset: u64) -> (Call, Outcome) {
+    (
+        Call::Tail {
+            level: Level::Linearizable,
+        },
+        Outcome::Tail { next_offset },
+    )
+}
+
+fn records(ids: &[PayloadId]) -> Outcome {
+    let records = ids
+        .iter()
+        .zip(0..)
+        .map(|(id, offset)| Seen {
+            offset,
+            id: Some(*id),
+        })
+        .collect();
+    Outcome::Records {
+        records,
+        end: End::Tail,
+    }
+}
+
+fn final_read(ids: &[PayloadId]) -> (Call, Outcome) {
+    (Call::FinalRead, records(ids))
+}
+
+fn stale_read(ids: &[PayloadId]) -> (Call, Outcome) {
+    (
+        Call::Read {
+            from: 0,
+            level: Level::Stale,
+        },
+        records(ids),
+    )
+}
+
+#[track_caller]
+fn finds(property: Property, list: Vec<(Call, Outcome)>) {
+    let verdict = check(&operations(list));
+    assert!(verdict.has(property), "{:#?}", verdict.anomalies);
+}
+
+#[track_caller]
+fn finds_nothing(list: Vec<(Call, Outcome)>) {
+    let verdict = check(&operations(list));
+    assert!(verdict.is_valid(), "{:#?}", verdict.anomalies);
+}
+
+#[test]
+fn a_good_history_is_good() {
+    finds_nothing(vec![
+        append(&[id(1)], 0),
+        append_with(&[id(2)], unknown()),
+        append_with(&[id(3)], refused()),
+        stale_read(&[]),
+        append(&[id(4), id(5)], 2),
+        tail(4),
+        final_read(&[id(1), id(2), id(4), id(5)]),
+        final_read(&[id(1), id(2), id(4), id(5)]),
+    ]);
+}
+
+#[test]
+fn an_acknowledged_record_that_one_node_lacks_is_lost() {
+    let verdict = check(&operations(vec![
+        append(&[id(1)], 0),
+        append(&[id(2)], 1),
+        final_read(&[id(1), id(2)]),
+        final_read(&[id(1)]),
+    ]));
+    assert!(verdict.has(Property::Lost));
+    assert!(verdict.has(Property::NodesDiffer));
+    assert!(verdict.has(Property::NotLinearizable));
+}
+
+#[test]
+fn a_record_at_two_offsets_is_duplicated() {
+    finds(
+        Property::Duplicated,
+        vec![append(&[id(1)], 0), final_read(&[id(1), id(1)])],
+    );
+}
+
+#[test]
+fn a_retry_that_took_effect_twice_is_duplicated_though_its_outcome_is_unknown() {
+    finds(
+        Property::Duplicated,
+        vec![
+            append_with(&[id(1)], unknown()),
+            final_read(&[id(1), id(1)]),
+        ],
+    );
+}
+
+#[test]
+fn a_record_elsewhere_than_its_receipt_says_is_reordered() {
+    finds(
+        Property::Reordered,
+        vec![
+            append(&[id(1)], 0),
+            append(&[id(2)], 1),
+            final_read(&[id(2), id(1)]),
+        ],
+    );
+}
+
+#[test]
+fn an_answer_that_skips_an_offset_is_reordered() {
+    let seen = |offset, client| Seen {
+        offset,
+        id: Some(id(client)),
+    };
+    let records = Outcome::Records {
+        records: vec![seen(0, 1), seen(2, 3)],
+        end: End::Tail,
+    };
+    finds(
+        Property::Reordered,
+        vec![
+            append(&[id(1), id(2), id(3)], 0),
+            (Call::FinalRead, records),
+        ],
+    );
+}
+
+#[test]
+fn two_records_at_one_offset_are_inconsistent_even_in_a_stale_read() {
+    finds(
+        Property::InconsistentOffset,
+        vec![
+            append(&[id(1)], 0),
+            append_with(&[id(2)], unknown()),
+            stale_read(&[id(2)]),
+        ],
+    );
+}
+
+#[test]
+fn a_record_that_nobody_appended_is_a_phantom() {
+    finds(
+        Property::Phantom,
+        vec![append(&[id(1)], 0), final_read(&[id(1), id(9)])],
+    );
+}
+
+#[test]
+fn a_refused_record_that_is_read_is_an_aborted_read() {
+    finds(
+        Property::AbortedRead,
+        vec![append_with(&[id(1)], refused()), stale_read(&[id(1)])],
+    );
+}
+
+#[test]
+fn bytes_that_are_no_payload_are_corrupt() {
+    let records = Outcome::Records {
+        records: vec![Seen {
+            offset: 0,
+            id: None,
+        }],
+        end: End::Tail,
+    };
+    finds(
+        Property::Corrupt,
+        vec![append(&[id(1)], 0), (Call::FinalRead, records)],
+    );
+}
+
+#[test]
+fn a_tail_inside_of_a_batch_is_torn() {
+    finds(
+        Property::TornBatch,
+        vec![append(&[id(1), id(2)], 0), tail(1)],
+    );
+}
+
+#[test]
+fn half_a_batch_of_unknown_outcome_is_torn() {
+    finds(
+        Property::TornBatch,
+        vec![
+            append_with(&[id(1), id(2)], unknown()),
+            final_read(&[id(1)]),
+        ],
+    );
+}
+
+#[test]
+fn a_condition_that_was_ignored_is_found() {
+    let call = Call::Append {
+        ids: vec![id(2)],
+        expected_offset: Some(0),
+    };
+    finds(
+        Property::Unconditional,
+        vec![
+            append(&[id(1)], 0),
+            (call, Outcome::Appended { first_offset: 1 }),
+        ],
+    );
+}
+
+#[test]
+fn nodes_that_order_records_differently_differ() {
+    finds(
+        Property::NodesDiffer,
+        vec![
+            append_with(&[id(1)], unknown()),
+            append_with(&[id(2)], unknown()),
+            final_read(&[id(1), id(2)]),
+            final_read(&[id(2), id(1)]),
+        ],
+    );
+}
+
+#[test]
+fn an_offset_that_nothing_can_have_filled_is_a_hole() {
+    finds(Property::Hole, vec![append(&[id(1)], 1), tail(2)]);
+}
+
+#[test]
+fn an_append_of_unknown_outcome_explains_a_hole() {
+    finds_nothing(vec![
+        append_with(&[id(1)], unknown()),
+        append(&[id(2)], 1),
+        tail(2),
+    ]);
+}
+
+#[test]
+fn a_tail_that_misses_an_acknowledged_record_is_stale() {
+    finds(
+        Property::NotLinearizable,
+        vec![append(&[id(1)], 0), tail(0)],
+    );
+}
+
+#[test]
+fn a_tail_that_goes_back_is_stale() {
+    finds(
+        Property::NotLinearizable,
+        vec![append_with(&[id(1)], unknown()), tail(1), tail(0)],
+    );
+}
+
+#[test]
+fn an_append_ordered_before_one_that_had_returned_is_found() {
+    finds(
+        Property::NotLinearizable,
+        vec![append(&[id(1)], 1), append(&[id(2)], 0)],
+    );
+}
+
+#[test]
+fn a_stale_read_may_lag() {
+    finds_nothing(vec![append(&[id(1)], 0), stale_read(&[]), tail(1)]);
+}
+
+#[test]
+fn logs_are_checked_apart() {
+    let mut both = operations(vec![append(&[id(1)], 0), append(&[id(2)], 0)]);
+    assert!(!check(&both).is_valid());
+    both[1].log = "b".to_owned();
+    assert!(check(&both).is_valid());
+}

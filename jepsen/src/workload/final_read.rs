@@ -1,0 +1,69 @@
+//! The last word: after every fault was healed and every append has ended, each node is read from start to end.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use inkstone_client::{Client, Error, ReadEvent, ReadOptions};
+use tokio::time::{sleep, timeout};
+use tokio_stream::StreamExt as _;
+
+use super::{Run, outcome_of};
+use crate::cluster::{Cluster, PATIENCE};
+use crate::history::{Call, End, Outcome, Seen};
+use crate::payload;
+
+/// Reads the whole log from every node, one after the other.
+pub async fn final_reads(cluster: &Cluster, run: &Run, log: &str) -> Result<()> {
+    for node in 0..cluster.len() {
+        final_read(cluster, run, log, node).await?;
+    }
+    Ok(())
+}
+
+/// Reads the whole log from one node, however often it takes: an answer must come.
+pub async fn final_read(cluster: &Cluster, run: &Run, log: &str, node: usize) -> Result<()> {
+    let client = cluster.client_of(node)?;
+    let attempts = async {
+        loop {
+            let operation = run
+                .history
+                .invoke(run.new_client(), Some(node), log, Call::FinalRead);
+            match read(&client, ReadOptions::new(log)).await? {
+                Ok(records) => {
+                    let outcome = Outcome::Records {
+                        records,
+                        end: End::Tail,
+                    };
+                    run.history.complete(operation, outcome);
+                    return anyhow::Ok(());
+                }
+                Err(error) => run.history.complete(operation, outcome_of(&error)),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, attempts)
+        .await
+        .with_context(|| format!("reading node {node}"))?
+}
+
+/// Reads to the end. A gap is a failure of the run: nothing was trimmed, so nothing may be missing.
+pub(super) async fn read(
+    client: &Client,
+    options: ReadOptions,
+) -> Result<Result<Vec<Seen>, Error>> {
+    let mut stream = client.read(options);
+    let mut records = Vec::new();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(ReadEvent::Records(batch)) => records.extend(batch.iter().map(|record| Seen {
+                offset: record.offset,
+                id: payload::decode(&record.body),
+            })),
+            Ok(ReadEvent::Gap(gap)) => bail!("a read skips {gap:?}"),
+            Ok(_) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(records))
+}
