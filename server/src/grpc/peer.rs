@@ -98,7 +98,7 @@ fn malformed(error: &Malformed) -> Status {
 }
 
 /// A failure of Raft itself: the process is about to end.
-fn failed(error: impl ToString) -> Status {
+fn failed(error: &dyn ToString) -> Status {
     Status::unavailable(error.to_string())
 }
 
@@ -123,7 +123,7 @@ fn append_request(
 }
 
 fn append_response(
-    result: openraft::raft::StreamAppendResult<TypeConfig>,
+    result: &openraft::raft::StreamAppendResult<TypeConfig>,
 ) -> peer::AppendEntriesResponse {
     use peer::append_entries_response::Result as Wire;
     let result = match result {
@@ -131,9 +131,9 @@ fn append_response(
             up_to: up_to.as_ref().map(wire::log_id_to_wire),
         }),
         Err(StreamAppendError::Conflict(at)) => Wire::Conflict(peer::Conflict {
-            at: Some(wire::log_id_to_wire(&at)),
+            at: Some(wire::log_id_to_wire(at)),
         }),
-        Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(wire::vote_to_wire(&vote)),
+        Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(wire::vote_to_wire(vote)),
     };
     peer::AppendEntriesResponse {
         result: Some(result),
@@ -190,7 +190,7 @@ impl Peer for PeerService {
         let services = self
             .services
             .get()
-            .ok_or_else(|| failed("this node is in no cluster yet"))?;
+            .ok_or_else(|| failed(&"this node is in no cluster yet"))?;
         let group = services.group.clone();
         let raft = group.raft().clone();
         // openraft's stream has no place for an error of the sender's: the first one ends it, and is told afterwards.
@@ -205,8 +205,8 @@ impl Peer for PeerService {
             )
         });
         let answers = raft.stream_append(accepted).map(|answer| match answer {
-            Ok(result) => Ok(append_response(result)),
-            Err(fatal) => Err(failed(fatal)),
+            Ok(result) => Ok(append_response(&result)),
+            Err(fatal) => Err(failed(&fatal)),
         });
         let last = futures::stream::once(async move { refused.lock().take() })
             .filter_map(|refused| futures::future::ready(refused.map(Err)));
@@ -216,7 +216,10 @@ impl Peer for PeerService {
     async fn vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
         let request = request.into_inner();
         let raft = self.for_message(request.header.as_ref())?.group.raft();
-        let response = raft.vote(vote_request(&request)?).await.map_err(failed)?;
+        let response = raft
+            .vote(vote_request(&request)?)
+            .await
+            .map_err(|error| failed(&error))?;
         Ok(Response::new(vote_response(&response)))
     }
 
@@ -226,7 +229,7 @@ impl Peer for PeerService {
         let response = raft
             .pre_vote(vote_request(&request)?)
             .await
-            .map_err(failed)?;
+            .map_err(|error| failed(&error))?;
         Ok(Response::new(vote_response(&response)))
     }
 
@@ -247,7 +250,7 @@ impl Peer for PeerService {
         let response = raft
             .install_full_snapshot(vote(request.vote)?, snapshot)
             .await
-            .map_err(failed)?;
+            .map_err(|error| failed(&error))?;
         let vote = Some(wire::vote_to_wire(&response.vote));
         Ok(Response::new(peer::InstallSnapshotResponse { vote }))
     }
@@ -264,7 +267,7 @@ impl Peer for PeerService {
         let answer = raft
             .handle_transfer_leader(transfer)
             .await
-            .map_err(failed)?;
+            .map_err(|error| failed(&error))?;
         let refused = answer
             .err()
             .map_or_else(String::new, |error| error.to_string());
@@ -276,7 +279,10 @@ impl Peer for PeerService {
         request: Request<peer::ReadIndexRequest>,
     ) -> Answer<peer::ReadIndexResponse> {
         let group = &self.for_message(request.get_ref().header.as_ref())?.group;
-        let index = group.confirm_leader().await.map_err(failed)?;
+        let index = group
+            .confirm_leader()
+            .await
+            .map_err(|error| failed(&error))?;
         Ok(Response::new(peer::ReadIndexResponse { index }))
     }
 

@@ -29,7 +29,7 @@ const PROPOSALS_MAX: usize = 4;
 
 /// The queue in front of Raft. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Ingest {
+pub(crate) struct Ingest {
     queue: mpsc::Sender<Submission>,
     in_flight: Arc<Semaphore>,
 }
@@ -39,7 +39,7 @@ struct Submission {
     batch: EncodedBatch,
     answer: oneshot::Sender<AppendOutcome>,
     /// Its bytes count until it is answered.
-    _in_flight: OwnedSemaphorePermit,
+    in_flight: OwnedSemaphorePermit,
 }
 
 /// The outcome of a batch that was submitted. Dropping it cancels nothing.
@@ -53,11 +53,11 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<AppendOutcome> {
         let answer = ready!(Pin::new(&mut self.answer).poll(context));
-        Poll::Ready(answer.unwrap_or_else(|_| Err(unknown("the node stopped"))))
+        Poll::Ready(answer.unwrap_or_else(|_| Err(unknown(&"the node stopped"))))
     }
 }
 
-fn unknown(why: impl ToString) -> ProposeError {
+fn unknown(why: &dyn ToString) -> ProposeError {
     ProposeError::Unknown {
         why: why.to_string(),
     }
@@ -65,7 +65,7 @@ fn unknown(why: impl ToString) -> ProposeError {
 
 impl Ingest {
     /// Starts the task that proposes; it ends when the last clone is dropped or Raft stops.
-    pub fn start(raft: Raft, clock: Clock) -> Self {
+    pub(crate) fn start(raft: Raft, clock: Clock) -> Self {
         let (queue, submissions) = mpsc::channel(APPENDS_WAITING_MAX);
         tokio::spawn(propose_all(submissions, raft, clock));
         let in_flight = Arc::new(Semaphore::new(APPENDS_IN_FLIGHT_SIZE_MAX));
@@ -73,7 +73,7 @@ impl Ingest {
     }
 
     /// Takes a batch, or refuses it when too much is in flight. The order of calls is the order of proposals.
-    pub fn submit(&self, batch: EncodedBatch) -> Result<Pending, ProposeError> {
+    pub(crate) fn submit(&self, batch: EncodedBatch) -> Result<Pending, ProposeError> {
         let busy = ProposeError::Busy {
             bound: APPENDS_IN_FLIGHT_SIZE_MAX,
         };
@@ -85,7 +85,7 @@ impl Ingest {
         let submission = Submission {
             batch,
             answer,
-            _in_flight: in_flight,
+            in_flight,
         };
         self.queue
             .try_send(submission)
@@ -142,7 +142,7 @@ fn gather(
 async fn propose(merged: Vec<Submission>, raft: &Raft, clock: Clock, turn: OwnedSemaphorePermit) {
     let (batches, answers): (Vec<_>, Vec<_>) = merged
         .into_iter()
-        .map(|submission| (submission.batch, (submission.answer, submission._in_flight)))
+        .map(|submission| (submission.batch, (submission.answer, submission.in_flight)))
         .unzip();
     let payload = batch::join(&batches, clock.unix_nanos());
     let proposal = Proposal {
@@ -153,8 +153,11 @@ async fn propose(merged: Vec<Submission>, raft: &Raft, clock: Clock, turn: Owned
     let proposed = raft.client_write_ff(proposal, Some(responder)).await;
     tokio::spawn(async move {
         let outcome = match proposed {
-            Ok(()) => outcome.await.map_err(unknown).and_then(outcomes),
-            Err(fatal) => Err(unknown(fatal)),
+            Ok(()) => outcome
+                .await
+                .map_err(|lost| unknown(&lost))
+                .and_then(outcomes),
+            Err(fatal) => Err(unknown(&fatal)),
         };
         drop(turn);
         answer_all(answers, outcome);
@@ -166,7 +169,7 @@ fn outcomes(result: ClientWriteResult<TypeConfig>) -> Result<Vec<BatchAnswer>, P
     match result {
         Ok(response) => match response.data {
             Applied::Batches(answers) => Ok(answers),
-            other => Err(unknown(format!("batches were answered with {other:?}"))),
+            other => Err(unknown(&format!("batches were answered with {other:?}"))),
         },
         Err(error) => Err(super::propose_error(error)),
     }
@@ -181,7 +184,7 @@ fn answer_all(answers: Vec<Answer>, outcome: Result<Vec<BatchAnswer>, ProposeErr
         let own = match &mut outcomes {
             Ok(outcomes) => outcomes
                 .next()
-                .ok_or_else(|| unknown("apply gave too few answers")),
+                .ok_or_else(|| unknown(&"apply gave too few answers")),
             Err(error) => Err(error.clone()),
         };
         // The client may have gone; its write took effect all the same.

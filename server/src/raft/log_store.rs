@@ -28,7 +28,7 @@ const READ_SIZE: usize = 4 << 20;
 
 /// The store as openraft's log. Cheap to clone: every clone reads and writes the same log.
 #[derive(Debug, Clone)]
-pub struct LogStore {
+pub(crate) struct LogStore {
     log: Log,
     reads: Blocking,
 }
@@ -36,7 +36,7 @@ pub struct LogStore {
 impl LogStore {
     /// Over an open log; reads that miss its tail run on `reads`, which must have a place for every reader: one for
     /// each peer, and apply.
-    pub fn new(log: Log, reads: Blocking) -> Self {
+    pub(crate) fn new(log: Log, reads: Blocking) -> Self {
         Self { log, reads }
     }
 

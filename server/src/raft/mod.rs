@@ -13,8 +13,8 @@ mod read_index;
 mod snapshot;
 mod state;
 mod state_machine;
-pub mod types;
-pub mod wire;
+pub(crate) mod types;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -420,7 +420,7 @@ impl Group {
     }
 
     /// openraft's handle, for the peer service alone.
-    pub fn raft(&self) -> &Raft {
+    pub(crate) fn raft(&self) -> &Raft {
         &self.inner.raft
     }
 
@@ -455,7 +455,7 @@ impl Group {
     }
 
     /// A snapshot that a leader sent, checked before openraft hears of it.
-    pub fn check_snapshot(
+    pub(crate) fn check_snapshot(
         body: bytes::Bytes,
     ) -> Result<state_machine::RaftSnapshot, wire::Malformed> {
         let message = peer::Checkpoint::decode(body.clone())

@@ -36,14 +36,14 @@ type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>
 
 /// Makes the connections that openraft asks for.
 #[derive(Debug, Clone)]
-pub struct Network {
+pub(crate) struct Network {
     peers: Peers,
     stall_timeout: Duration,
 }
 
 impl Network {
     /// A request of an append stream that is not answered within `stall_timeout` fails the stream.
-    pub fn new(peers: Peers, stall_timeout: Duration) -> Self {
+    pub(crate) fn new(peers: Peers, stall_timeout: Duration) -> Self {
         Self {
             peers,
             stall_timeout,
@@ -78,7 +78,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 /// One peer, for one purpose.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     client: PeerClient<Channel>,
     /// Votes must not wait behind entries.
     votes: PeerClient<Channel>,
@@ -87,22 +87,22 @@ pub struct Connection {
 }
 
 /// A peer that can't be talked to: openraft backs off.
-fn unreachable(why: impl ToString) -> Unreachable<TypeConfig> {
-    Unreachable::from_string(why)
+fn unreachable(why: &dyn ToString) -> Unreachable<TypeConfig> {
+    Unreachable::from_string(why.to_string())
 }
 
 /// How openraft should take a failed call.
 fn rpc_error(status: &Status) -> RpcError {
     match status.code() {
         Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => {
-            RpcError::Unreachable(unreachable(status))
+            RpcError::Unreachable(unreachable(&status))
         }
         _ => RpcError::Network(NetworkError::from_string(status)),
     }
 }
 
-fn malformed(error: Malformed) -> RpcError {
-    RpcError::Network(NetworkError::new(&error))
+fn malformed(error: &Malformed) -> RpcError {
+    RpcError::Network(NetworkError::new(error))
 }
 
 /// A call that must end within `limit`.
@@ -113,7 +113,7 @@ async fn within<T>(
     match timeout(limit, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(rpc_error(&status)),
-        Err(_) => Err(RpcError::Unreachable(unreachable(format!(
+        Err(_) => Err(RpcError::Unreachable(unreachable(&format!(
             "no answer in {limit:?}"
         )))),
     }
@@ -168,7 +168,7 @@ impl Answers {
             match timeout(self.stall_timeout, self.inbound.message()).await {
                 Ok(Ok(Some(response))) => {
                     self.answered += 1;
-                    return Some(append_from_wire(response).map_err(malformed));
+                    return Some(append_from_wire(response).map_err(|error| malformed(&error)));
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(rpc_error(&status))),
@@ -176,22 +176,21 @@ impl Answers {
                 Err(_) if self.sent.load(Ordering::Acquire) <= self.answered => {}
                 Err(_) => {
                     let why = format!("an append was not answered in {:?}", self.stall_timeout);
-                    return Some(Err(RpcError::Unreachable(unreachable(why))));
+                    return Some(Err(RpcError::Unreachable(unreachable(&why))));
                 }
             }
         }
     }
 }
 
+type AppendAnswers<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>;
+
 impl NetStreamAppend<TypeConfig> for Connection {
-    fn stream_append<'s, S>(
-        &'s mut self,
+    fn stream_append<S>(
+        &mut self,
         input: S,
         _option: RPCOption,
-    ) -> BoxFuture<
-        's,
-        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>,
-    >
+    ) -> BoxFuture<'_, Result<AppendAnswers<'_>, RpcError>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
@@ -235,7 +234,7 @@ impl Connection {
 
 fn vote_from_wire(response: peer::VoteResponse) -> Result<VoteResponse<TypeConfig>, RpcError> {
     Ok(VoteResponse {
-        vote: wire::vote_from_wire(response.vote).map_err(malformed)?,
+        vote: wire::vote_from_wire(response.vote).map_err(|error| malformed(&error))?,
         vote_granted: response.granted,
         last_log_id: response.last.map(wire::log_id_from_wire),
     })
@@ -282,7 +281,7 @@ impl NetSnapshot<TypeConfig> for Connection {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             response = call => {
-                let vote = wire::vote_from_wire(response?.vote).map_err(malformed)?;
+                let vote = wire::vote_from_wire(response?.vote).map_err(|error| malformed(&error))?;
                 Ok(SnapshotResponse::new(vote))
             }
         }

@@ -14,7 +14,7 @@ use crate::raft::types::StoredMembership;
 use crate::raft::wire::{self, Malformed};
 
 /// The state as of `applied`, as a checkpoint.
-pub fn encode(applied: EntryId, membership: &StoredMembership, state: &State) -> Checkpoint {
+pub(crate) fn encode(applied: EntryId, membership: &StoredMembership, state: &State) -> Checkpoint {
     let message = peer::Checkpoint {
         applied: Some(wire::id_to_wire(applied)),
         membership: Some(wire::membership_to_wire(
@@ -32,7 +32,7 @@ pub fn encode(applied: EntryId, membership: &StoredMembership, state: &State) ->
 }
 
 /// The membership and the state that a checkpoint holds.
-pub fn decode(checkpoint: &Checkpoint) -> Result<(StoredMembership, State), Malformed> {
+pub(crate) fn decode(checkpoint: &Checkpoint) -> Result<(StoredMembership, State), Malformed> {
     let message = peer::Checkpoint::decode(checkpoint.body.clone())
         .map_err(|error| Malformed(format!("checkpoint: {error}")))?;
     if message.applied.map(wire::id_from_wire) != Some(checkpoint.applied) {

@@ -72,7 +72,7 @@ pub enum Refusal {
 
 /// A producer's last receipts in one log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProducerState {
+pub(crate) struct ProducerState {
     /// The newest epoch that has written.
     pub epoch: u32,
     /// Sequence and receipt, by rising sequence, the last one newest; never empty.
@@ -83,7 +83,7 @@ pub struct ProducerState {
 
 /// One log with its producers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogState {
+pub(crate) struct LogState {
     /// What others may see of it.
     pub info: LogInfo,
     producers: BTreeMap<u64, ProducerState>,
@@ -93,7 +93,7 @@ pub struct LogState {
 
 impl LogState {
     /// A log without producers.
-    pub fn new(info: LogInfo) -> Self {
+    pub(crate) fn new(info: LogInfo) -> Self {
         Self {
             info,
             producers: BTreeMap::new(),
@@ -102,12 +102,12 @@ impl LogState {
     }
 
     /// Its producers, by id.
-    pub fn producers(&self) -> impl Iterator<Item = (u64, &ProducerState)> {
+    pub(crate) fn producers(&self) -> impl Iterator<Item = (u64, &ProducerState)> {
         self.producers.iter().map(|(id, state)| (*id, state))
     }
 
     /// Puts a producer as it was, from a checkpoint.
-    pub fn restore_producer(&mut self, id: u64, state: ProducerState) {
+    pub(crate) fn restore_producer(&mut self, id: u64, state: ProducerState) {
         self.by_time.insert((state.last_append_time, id));
         self.producers.insert(id, state);
     }
@@ -225,7 +225,7 @@ fn first_sequence(producer: Producer) -> Result<Option<Receipt>, Refusal> {
 
 /// All logs of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub(crate) struct State {
     next_log_id: u64,
     logs: BTreeMap<LogId, LogState>,
     by_name: BTreeMap<String, LogId>,
@@ -239,7 +239,7 @@ impl Default for State {
 
 impl State {
     /// No logs; the next one gets this number.
-    pub fn new(next_log_id: u64) -> Self {
+    pub(crate) fn new(next_log_id: u64) -> Self {
         Self {
             next_log_id,
             logs: BTreeMap::new(),
@@ -248,43 +248,43 @@ impl State {
     }
 
     /// The number that the next log will get.
-    pub fn next_log_id(&self) -> u64 {
+    pub(crate) fn next_log_id(&self) -> u64 {
         self.next_log_id
     }
 
     /// Puts a log as it was, from a checkpoint.
-    pub fn restore_log(&mut self, log: LogState) {
+    pub(crate) fn restore_log(&mut self, log: LogState) {
         self.by_name.insert(log.info.name.clone(), log.info.id);
         self.logs.insert(log.info.id, log);
     }
 
     /// By number.
-    pub fn logs(&self) -> impl Iterator<Item = &LogState> {
+    pub(crate) fn logs(&self) -> impl Iterator<Item = &LogState> {
         self.logs.values()
     }
 
     /// By number, to restore its producers.
-    pub fn log_mut(&mut self, id: LogId) -> Option<&mut LogState> {
+    pub(crate) fn log_mut(&mut self, id: LogId) -> Option<&mut LogState> {
         self.logs.get_mut(&id)
     }
 
     /// The log with that number.
-    pub fn log(&self, id: LogId) -> Option<&LogInfo> {
+    pub(crate) fn log(&self, id: LogId) -> Option<&LogInfo> {
         self.logs.get(&id).map(|log| &log.info)
     }
 
     /// The log of that name.
-    pub fn log_named(&self, name: &str) -> Option<&LogInfo> {
+    pub(crate) fn log_named(&self, name: &str) -> Option<&LogInfo> {
         self.log(*self.by_name.get(name)?)
     }
 
     /// All logs, by name.
-    pub fn logs_by_name(&self) -> impl Iterator<Item = &LogInfo> {
+    pub(crate) fn logs_by_name(&self) -> impl Iterator<Item = &LogInfo> {
         self.by_name.values().filter_map(|id| self.log(*id))
     }
 
     /// Creates a log unless there is one of that name: its info, and whether it is new.
-    pub fn create_log(&mut self, name: &str, time: i64) -> (LogInfo, bool) {
+    pub(crate) fn create_log(&mut self, name: &str, time: i64) -> (LogInfo, bool) {
         if let Some(existing) = self.log_named(name) {
             return (existing.clone(), false);
         }
@@ -302,7 +302,7 @@ impl State {
     }
 
     /// Decides about one batch: deduplicate, check the expected offset, assign offsets.
-    pub fn apply_batch(&mut self, batch: &BatchHeader) -> Result<Receipt, Refusal> {
+    pub(crate) fn apply_batch(&mut self, batch: &BatchHeader) -> Result<Receipt, Refusal> {
         self.logs
             .get_mut(&batch.log)
             .ok_or(Refusal::LogNotFound)?

@@ -31,12 +31,12 @@ use crate::raft::types::{
 use crate::tail;
 
 /// openraft's snapshot of this state machine: its data is a checkpoint.
-pub type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Checkpoint>;
+pub(crate) type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Checkpoint>;
 type RaftSnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 
 /// The state machine: one owner, openraft's worker. What others may look at is behind [`StateMachine::shared`].
 #[derive(Debug)]
-pub struct StateMachine {
+pub(crate) struct StateMachine {
     log: Log,
     blocking: Blocking,
     shared: Arc<RwLock<State>>,
@@ -47,7 +47,7 @@ pub struct StateMachine {
 
 impl StateMachine {
     /// Starts from the newest checkpoint that the log vouches for, or from nothing.
-    pub fn open(log: Log, blocking: Blocking) -> io::Result<Self> {
+    pub(crate) fn open(log: Log, blocking: Blocking) -> io::Result<Self> {
         let (last_applied, membership, state) = match log.checkpoint() {
             None => (None, StoredMembership::default(), State::default()),
             Some(checkpoint) => {
@@ -68,12 +68,12 @@ impl StateMachine {
     }
 
     /// The state, for readers.
-    pub fn shared(&self) -> Arc<RwLock<State>> {
+    pub(crate) fn shared(&self) -> Arc<RwLock<State>> {
         Arc::clone(&self.shared)
     }
 
     /// How far apply has come, for those who wait.
-    pub fn applied(&self) -> tail::Applied {
+    pub(crate) fn applied(&self) -> tail::Applied {
         self.applied.clone()
     }
 
@@ -146,7 +146,7 @@ impl StateMachine {
         let last = self.last_applied.as_ref()?;
         let checkpoint = snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
         Some(Snapshot {
-            meta: self.meta(last.clone()),
+            meta: self.meta(*last),
             snapshot: checkpoint,
         })
     }
@@ -164,7 +164,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembership)> {
-        Ok((self.last_applied.clone(), self.membership.clone()))
+        Ok((self.last_applied, self.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
@@ -198,7 +198,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         keep(&self.log, &self.blocking, data).await?;
         *self.shared.write() = state;
         self.membership = membership;
-        self.last_applied.clone_from(&meta.last_log_id);
+        self.last_applied = meta.last_log_id;
         self.applied
             .publish(meta.last_log_id.as_ref().map_or(0, RaftLogId::index));
         Ok(())
@@ -223,7 +223,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
 /// Makes a snapshot of the state as it was when the builder was made.
 #[derive(Debug)]
-pub struct Builder {
+pub(crate) struct Builder {
     snapshot: Option<RaftSnapshot>,
     log: Log,
     blocking: Blocking,

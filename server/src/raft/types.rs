@@ -11,7 +11,7 @@ use crate::raft::{LogInfo, Receipt, Refusal};
 
 openraft::declare_raft_types!(
     /// The one group's configuration of openraft.
-    pub TypeConfig:
+    pub(crate) TypeConfig:
         D = Proposal,
         R = Applied,
         NodeId = u64,
@@ -20,17 +20,17 @@ openraft::declare_raft_types!(
 );
 
 /// openraft's handle with our state machine in it.
-pub type Raft = openraft::Raft<TypeConfig, crate::raft::state_machine::StateMachine>;
+pub(crate) type Raft = openraft::Raft<TypeConfig, crate::raft::state_machine::StateMachine>;
 /// An entry as openraft sees it.
-pub type RaftEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub(crate) type RaftEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
 /// The identity of an entry as openraft sees it.
-pub type RaftLogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub(crate) type RaftLogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 /// A vote as openraft sees it.
-pub type RaftVote = openraft::type_config::alias::VoteOf<TypeConfig>;
+pub(crate) type RaftVote = openraft::type_config::alias::VoteOf<TypeConfig>;
 /// A membership with the entry that set it.
-pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 /// Who the members are.
-pub type Membership = openraft::Membership<u64, Member>;
+pub(crate) type Membership = openraft::Membership<u64, Member>;
 
 /// How a member is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,7 +43,7 @@ pub struct Member {
 
 /// What is proposed: the payload of an entry, encoded once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proposal {
+pub(crate) struct Proposal {
     /// Whether the payload is a command or batches.
     pub kind: ProposalKind,
     /// As it will be on disk.
@@ -52,7 +52,7 @@ pub struct Proposal {
 
 /// The kinds of entries that the application proposes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProposalKind {
+pub(crate) enum ProposalKind {
     /// A change of the small state.
     Command,
     /// Batches of records.
@@ -67,7 +67,7 @@ impl fmt::Display for Proposal {
 
 /// What apply answers the proposer with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Applied {
+pub(crate) enum Applied {
     /// A blank or a membership entry.
     Nothing,
     /// For every batch of the entry, in order.
@@ -79,7 +79,7 @@ pub enum Applied {
 }
 
 /// openraft's form of an entry's identity.
-pub fn raft_log_id(id: store::EntryId) -> RaftLogId {
+pub(crate) fn raft_log_id(id: store::EntryId) -> RaftLogId {
     RaftLogId::new(
         openraft::impls::leader_id_adv::LeaderId {
             term: id.term,
@@ -90,7 +90,7 @@ pub fn raft_log_id(id: store::EntryId) -> RaftLogId {
 }
 
 /// The store's form of an entry's identity.
-pub fn entry_id(id: &RaftLogId) -> store::EntryId {
+pub(crate) fn entry_id(id: &RaftLogId) -> store::EntryId {
     let leader = id.committed_leader_id();
     store::EntryId {
         term: leader.term,
@@ -100,7 +100,7 @@ pub fn entry_id(id: &RaftLogId) -> store::EntryId {
 }
 
 /// openraft's form of a vote.
-pub fn raft_vote(vote: store::Vote) -> RaftVote {
+pub(crate) fn raft_vote(vote: store::Vote) -> RaftVote {
     if vote.committed {
         RaftVote::new_committed(vote.term, vote.node)
     } else {
@@ -109,7 +109,7 @@ pub fn raft_vote(vote: store::Vote) -> RaftVote {
 }
 
 /// The store's form of a vote.
-pub fn store_vote(vote: &RaftVote) -> store::Vote {
+pub(crate) fn store_vote(vote: &RaftVote) -> store::Vote {
     let leader = vote.leader_id();
     store::Vote {
         term: leader.term,

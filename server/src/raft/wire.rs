@@ -19,7 +19,7 @@ use crate::raft::types::{
 /// A message or a stored payload that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Malformed(pub String);
+pub(crate) struct Malformed(pub String);
 
 /// Names a field that must be there.
 fn required<T>(field: Option<T>, name: &str) -> Result<T, Malformed> {
@@ -27,7 +27,7 @@ fn required<T>(field: Option<T>, name: &str) -> Result<T, Malformed> {
 }
 
 /// To protobuf.
-pub fn id_to_wire(id: EntryId) -> peer::EntryId {
+pub(crate) fn id_to_wire(id: EntryId) -> peer::EntryId {
     peer::EntryId {
         term: id.term,
         node: id.node,
@@ -36,7 +36,7 @@ pub fn id_to_wire(id: EntryId) -> peer::EntryId {
 }
 
 /// From protobuf.
-pub fn id_from_wire(id: peer::EntryId) -> EntryId {
+pub(crate) fn id_from_wire(id: peer::EntryId) -> EntryId {
     EntryId {
         term: id.term,
         node: id.node,
@@ -45,17 +45,17 @@ pub fn id_from_wire(id: peer::EntryId) -> EntryId {
 }
 
 /// To protobuf.
-pub fn log_id_to_wire(id: &RaftLogId) -> peer::EntryId {
+pub(crate) fn log_id_to_wire(id: &RaftLogId) -> peer::EntryId {
     id_to_wire(entry_id(id))
 }
 
 /// From protobuf.
-pub fn log_id_from_wire(id: peer::EntryId) -> RaftLogId {
+pub(crate) fn log_id_from_wire(id: peer::EntryId) -> RaftLogId {
     raft_log_id(id_from_wire(id))
 }
 
 /// To protobuf.
-pub fn vote_to_wire(vote: &RaftVote) -> peer::Vote {
+pub(crate) fn vote_to_wire(vote: &RaftVote) -> peer::Vote {
     let Vote {
         term,
         node,
@@ -69,7 +69,7 @@ pub fn vote_to_wire(vote: &RaftVote) -> peer::Vote {
 }
 
 /// From protobuf.
-pub fn vote_from_wire(vote: Option<peer::Vote>) -> Result<RaftVote, Malformed> {
+pub(crate) fn vote_from_wire(vote: Option<peer::Vote>) -> Result<RaftVote, Malformed> {
     let peer::Vote {
         term,
         node,
@@ -83,7 +83,7 @@ pub fn vote_from_wire(vote: Option<peer::Vote>) -> Result<RaftVote, Malformed> {
 }
 
 /// To the store: the payload is encoded here for membership entries, and taken as it is for all others.
-pub fn entry_to_store(entry: RaftEntry) -> Entry {
+pub(crate) fn entry_to_store(entry: RaftEntry) -> Entry {
     let id = entry_id(&entry.log_id);
     let (kind, payload) = match entry.payload {
         EntryPayload::Blank => (EntryKind::Blank, Bytes::new()),
@@ -104,7 +104,7 @@ pub fn entry_to_store(entry: RaftEntry) -> Entry {
 }
 
 /// From the store.
-pub fn entry_from_store(entry: Entry) -> Result<RaftEntry, Malformed> {
+pub(crate) fn entry_from_store(entry: Entry) -> Result<RaftEntry, Malformed> {
     let payload = match entry.kind {
         EntryKind::Blank => EntryPayload::Blank,
         EntryKind::Membership => {
@@ -128,7 +128,7 @@ pub fn entry_from_store(entry: Entry) -> Result<RaftEntry, Malformed> {
 }
 
 /// To protobuf, with the crc of the payload.
-pub fn entry_to_wire(entry: RaftEntry) -> peer::Entry {
+pub(crate) fn entry_to_wire(entry: RaftEntry) -> peer::Entry {
     let Entry { id, kind, payload } = entry_to_store(entry);
     peer::Entry {
         id: Some(id_to_wire(id)),
@@ -139,7 +139,7 @@ pub fn entry_to_wire(entry: RaftEntry) -> peer::Entry {
 }
 
 /// From protobuf, with the crc of the payload verified.
-pub fn entry_from_wire(entry: peer::Entry) -> Result<RaftEntry, Malformed> {
+pub(crate) fn entry_from_wire(entry: peer::Entry) -> Result<RaftEntry, Malformed> {
     let id = id_from_wire(required(entry.id, "entry.id")?);
     let kind = u8::try_from(entry.kind)
         .ok()
@@ -160,7 +160,7 @@ pub fn entry_from_wire(entry: peer::Entry) -> Result<RaftEntry, Malformed> {
 }
 
 /// To protobuf.
-pub fn node_to_wire(id: u64, member: &Member) -> v1::NodeInfo {
+pub(crate) fn node_to_wire(id: u64, member: &Member) -> v1::NodeInfo {
     v1::NodeInfo {
         id,
         client_address: member.client_address.clone(),
@@ -169,7 +169,7 @@ pub fn node_to_wire(id: u64, member: &Member) -> v1::NodeInfo {
 }
 
 /// From protobuf.
-pub fn node_from_wire(node: &v1::NodeInfo) -> (u64, Member) {
+pub(crate) fn node_from_wire(node: &v1::NodeInfo) -> (u64, Member) {
     let member = Member {
         client_address: node.client_address.clone(),
         peer_address: node.peer_address.clone(),
@@ -178,7 +178,10 @@ pub fn node_from_wire(node: &v1::NodeInfo) -> (u64, Member) {
 }
 
 /// To protobuf.
-pub fn membership_to_wire(id: Option<&RaftLogId>, membership: &Membership) -> peer::Membership {
+pub(crate) fn membership_to_wire(
+    id: Option<&RaftLogId>,
+    membership: &Membership,
+) -> peer::Membership {
     let configs = membership.get_joint_config().iter();
     peer::Membership {
         id: id.map(log_id_to_wire),
@@ -195,7 +198,7 @@ pub fn membership_to_wire(id: Option<&RaftLogId>, membership: &Membership) -> pe
 }
 
 /// From protobuf.
-pub fn membership_from_wire(message: &peer::Membership) -> Result<Membership, Malformed> {
+pub(crate) fn membership_from_wire(message: &peer::Membership) -> Result<Membership, Malformed> {
     let configs: Vec<BTreeSet<u64>> = message
         .configs
         .iter()
@@ -206,7 +209,7 @@ pub fn membership_from_wire(message: &peer::Membership) -> Result<Membership, Ma
 }
 
 /// From protobuf, with the entry that set it.
-pub fn stored_membership_from_wire(
+pub(crate) fn stored_membership_from_wire(
     message: Option<peer::Membership>,
 ) -> Result<StoredMembership, Malformed> {
     let message = required(message, "membership")?;
