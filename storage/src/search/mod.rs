@@ -7,6 +7,7 @@
 //! Read `query` first (the language and its meaning), then `tokenizer` and `schema` (what a document holds), `shard`
 //! and `payload` (what is on disk), `view` (what a search sees), `feed` and `search` (the two sides).
 
+mod exclusion;
 mod feed;
 mod files;
 mod merge;

@@ -9,6 +9,7 @@ use tantivy::query::{
 };
 use tantivy::schema::IndexRecordOption;
 
+use super::exclusion::Exclusion;
 use super::query::{Node, Query, TimeRange};
 use super::schema::Fields;
 use crate::types::LogId;
@@ -66,7 +67,10 @@ impl Compiler<'_> {
     /// What must, or must not, be.
     fn clause(&self, node: &Node) -> Clause {
         match node {
-            Node::Not(node) => (Occur::MustNot, self.compile(node)),
+            Node::Not(node) => {
+                let excluded = Exclusion::new(self.compile(node));
+                (Occur::MustNot, Box::new(excluded))
+            }
             node => (Occur::Must, self.compile(node)),
         }
     }

@@ -100,7 +100,8 @@ fn a_truncated_or_missing_file_is_noticed_after_a_crash() {
     fs::write(original.path().join("search/open"), b"").unwrap();
     for path in files(&shards[1]) {
         let bytes = fs::read(&path).unwrap();
-        for keep in [None, Some(0), Some(bytes.len() / 2), Some(bytes.len() - 1)] {
+        // The last byte of tantivy's list of segments is a line's end, which it can do without.
+        for keep in [None, Some(0), Some(bytes.len() / 2), Some(bytes.len() - 2)] {
             let dir = tempfile::tempdir().unwrap();
             copy_dir(original.path(), dir.path()).unwrap();
             let name = path.strip_prefix(original.path()).unwrap();

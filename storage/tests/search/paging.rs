@@ -37,7 +37,7 @@ fn a_page_before_an_offset_is_found_across_windows() {
         (0..9).rev().map(|n| n * 1_000 + 7).collect::<Vec<_>>()
     );
     assert_eq!(
-        find(&searcher, "rare timestamp:[40000 TO 60070]"),
+        find(&searcher, "rare timestamp:[40070 TO 60070}"),
         [5_007, 4_007]
     );
     for before in [
