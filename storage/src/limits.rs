@@ -44,6 +44,10 @@ pub const QUERY_CLAUSES_MAX: usize = 256;
 pub const SEARCH_HITS_MAX: usize = 1_000;
 /// Bytes of a token; a longer one is kept as a prefix and a hash.
 pub const TOKEN_SIZE_MAX: usize = 255;
+/// Records that the search index keeps in memory before it commits: a search scans them, in about 10 ms.
+pub const SEARCH_TAIL_RECORDS_MAX: usize = 20_000;
+/// Bytes of bodies and attributes that the search index keeps in memory before it commits.
+pub const SEARCH_TAIL_SIZE_MAX: usize = 32 << 20;
 
 const _: () = assert!(PAYLOAD_SIZE_MAX + REPLICATION_SIZE_MAX < MESSAGE_SIZE_MAX);
 const _: () = assert!(RECORD_SIZE_MAX <= BATCH_SIZE_MAX);

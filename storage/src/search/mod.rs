@@ -1,10 +1,36 @@
 //! The derived full-text index of one group: shards of tantivy, fed in entry order, searched newest first.
 //!
-//! Never names `log`: the server feeds it and fetches the text of hits.
+//! Promises: what was fed is searchable at once; a search finds exactly the records that [`Query::matches`]; an index
+//! that is missing, damaged or of another version is empty, or shorter, and is fed again. Never names `log`: the server
+//! feeds it and fetches the text of hits.
+//!
+//! Read `query` first (the language and its meaning), then `tokenizer` and `schema` (what a document holds), `shard`
+//! and `payload` (what is on disk), `view` (what a search sees), `feed` and `search` (the two sides).
+
+mod exclusion;
+mod feed;
+mod files;
+mod merge;
+mod open;
+mod payload;
+mod plan;
+mod query;
+mod schema;
+#[expect(
+    clippy::module_inception,
+    reason = "a verb has the same file name in every layer"
+)]
+mod search;
+mod shard;
+mod tokenizer;
+mod view;
 
 use std::path::PathBuf;
 
-use crate::types::{LogId, Record};
+pub use self::feed::Feeder;
+pub use self::query::Query;
+pub use self::search::Searcher;
+use crate::types::LogId;
 
 /// How an index is opened.
 #[derive(Debug, Clone)]
@@ -49,38 +75,12 @@ pub enum QueryError {
     Failed(String),
 }
 
-/// The writing side. One owner.
-#[derive(Debug)]
-pub struct Feeder {}
-
-/// The searching side. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Searcher {}
-
 /// Opens the index, or starts an empty one when there is none or when it is damaged or of another format version
 /// (which is deleted).
 pub fn open(options: IndexOptions) -> Result<(Feeder, Searcher), IndexError> {
-    todo!()
-}
-
-impl Feeder {
-    /// The Raft index of the entry to feed next; 0: from the log's first.
-    pub fn next_index(&self) -> u64 {
-        todo!()
-    }
-    /// Takes what entry `index` put into logs: searchable on return. Entries come in order; one without records is
-    /// fed too.
-    pub fn feed(&mut self, index: u64, batches: &[(LogId, Vec<Record>)]) -> Result<(), IndexError> {
-        todo!()
-    }
-    /// Records fed since the last commit.
-    pub fn uncommitted(&self) -> usize {
-        todo!()
-    }
-    /// Makes what was fed survive a restart. After a crash the feed goes on behind the last commit: no gap, no duplicate.
-    pub fn commit(&mut self) -> Result<(), IndexError> {
-        todo!()
-    }
+    let opened = open::open(&options)?;
+    let searcher = Searcher::new(std::sync::Arc::clone(&opened.shared));
+    Ok((Feeder::new(options, opened), searcher))
 }
 
 /// One search.
@@ -111,42 +111,4 @@ pub struct SearchAnswer {
     pub complete: bool,
     /// Whether the page is full and there may be hits below the last.
     pub more: bool,
-}
-
-/// A parsed query: within its limits, and independent of any index.
-#[derive(Debug, Clone)]
-pub struct Query {}
-
-impl Query {
-    /// Parses the query language.
-    pub fn parse(text: &str) -> Result<Self, QueryError> {
-        todo!()
-    }
-    /// Whether a record matches, by the same analysis as the index.
-    pub fn matches(&self, record: &Record) -> bool {
-        todo!()
-    }
-    /// Where the query's terms and phrases stand in a body: byte ranges, in order, not overlapping.
-    pub fn highlights(&self, body: &str) -> Vec<std::ops::Range<usize>> {
-        todo!()
-    }
-}
-
-impl Searcher {
-    /// Every record of the log below this offset is searchable.
-    pub fn next_offset(&self, log: LogId) -> u64 {
-        todo!()
-    }
-    /// Every entry below this index is searchable.
-    pub fn next_index(&self) -> u64 {
-        todo!()
-    }
-    /// Searches, newest first. `expired` is asked now and then; when it says true the answer is cut and marked.
-    pub fn search(
-        &self,
-        request: &SearchRequest,
-        expired: &dyn Fn() -> bool,
-    ) -> Result<SearchAnswer, QueryError> {
-        todo!()
-    }
 }

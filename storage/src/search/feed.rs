@@ -1,0 +1,269 @@
+//! The writing side: takes entries in order, makes them searchable at once and durable at a commit.
+//!
+//! Promises: after a crash at any moment the feed goes on at [`Feeder::next_index`] and every record is in the index
+//! exactly once. A failure is final: every later call fails too, and the index is built anew. Must not know: where
+//! entries come from, time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use super::open::Opened;
+use super::shard::{Shard, ShardReader, size_of_record};
+use super::view::Shared;
+use super::{IndexError, IndexOptions, files};
+use crate::limits::{SEARCH_TAIL_RECORDS_MAX, SEARCH_TAIL_SIZE_MAX};
+use crate::types::{LogId, Record};
+
+/// The writing side. One owner.
+///
+/// Dropping it closes the index; what was not committed is fed again after the next open.
+pub struct Feeder {
+    options: IndexOptions,
+    shared: Arc<Shared>,
+    newest: Option<Shard>,
+    finishing: Option<JoinHandle<Result<Option<ShardReader>, IndexError>>>,
+    /// Tells the finishing of a shard to leave the rest to the next open.
+    stop: Arc<AtomicBool>,
+    /// `None` before the first entry.
+    next_index: Option<u64>,
+    next_offsets: BTreeMap<LogId, u64>,
+    uncommitted: usize,
+    uncommitted_size: usize,
+    /// `next_index` as of the last commit.
+    committed: Option<u64>,
+    failed: Option<String>,
+}
+
+impl fmt::Debug for Feeder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feeder")
+            .field("options", &self.options)
+            .field("next_index", &self.next_index)
+            .field("uncommitted", &self.uncommitted)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Feeder {
+    pub(super) fn new(options: IndexOptions, opened: Opened) -> Self {
+        Self {
+            options,
+            shared: opened.shared,
+            newest: opened.newest,
+            finishing: None,
+            stop: Arc::new(AtomicBool::new(false)),
+            next_index: opened.next_index,
+            next_offsets: opened.next_offsets,
+            uncommitted: 0,
+            uncommitted_size: 0,
+            committed: opened.next_index,
+            failed: None,
+        }
+    }
+
+    /// The Raft index of the entry to feed next; 0: from the log's first.
+    pub fn next_index(&self) -> u64 {
+        self.next_index.unwrap_or(0)
+    }
+
+    /// Takes what entry `index` put into logs: searchable on return. Entries come in order; one without records is
+    /// fed too.
+    ///
+    /// An entry that was fed before is ignored. One that leaves a gap behind the last, in indexes or in a log's
+    /// offsets, is an error: the log was purged below it, and the index starts anew. When much is uncommitted, this
+    /// commits.
+    pub fn feed(&mut self, index: u64, batches: &[(LogId, Vec<Record>)]) -> Result<(), IndexError> {
+        self.latched(|feeder| feeder.take_entry(index, batches))
+    }
+
+    /// Records fed since the last commit.
+    pub fn uncommitted(&self) -> usize {
+        self.uncommitted
+    }
+
+    /// Makes what was fed survive a restart. After a crash the feed goes on behind the last commit: no gap, no
+    /// duplicate.
+    pub fn commit(&mut self) -> Result<(), IndexError> {
+        self.latched(Self::commit_newest)
+    }
+
+    /// A failed writer has lost documents: nothing may be built on it.
+    fn latched(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        if let Some(failed) = &self.failed {
+            return Err(IndexError::Failed(failed.clone()));
+        }
+        let result = act(self);
+        if let Err(IndexError::Failed(what)) = &result {
+            self.failed = Some(what.clone());
+        }
+        result
+    }
+
+    fn take_entry(
+        &mut self,
+        index: u64,
+        batches: &[(LogId, Vec<Record>)],
+    ) -> Result<(), IndexError> {
+        let next = self.next_index.unwrap_or(index);
+        if index < next {
+            return Ok(());
+        }
+        if index > next {
+            return Err(failed(format!(
+                "entry {index} was fed where {next} was expected"
+            )));
+        }
+        let next_offsets = self.offsets_after(batches)?;
+        self.collect_finished(Wait::No)?;
+        if self
+            .newest
+            .as_ref()
+            .is_some_and(|shard| shard.size() >= self.options.shard_size)
+        {
+            self.commit_newest()?;
+            self.finish_newest()?;
+        }
+        self.add_to_newest(index, batches)?;
+        self.next_offsets.extend(next_offsets);
+        self.next_index = Some(index + 1);
+        self.shared.append(index + 1, batches);
+        if self.uncommitted >= SEARCH_TAIL_RECORDS_MAX
+            || self.uncommitted_size >= SEARCH_TAIL_SIZE_MAX
+        {
+            self.commit_newest()?;
+        }
+        Ok(())
+    }
+
+    /// The next offsets of the logs that an entry touches, if its records go on where these logs end.
+    fn offsets_after(
+        &self,
+        batches: &[(LogId, Vec<Record>)],
+    ) -> Result<BTreeMap<LogId, u64>, IndexError> {
+        let mut after = BTreeMap::new();
+        for (log, records) in batches {
+            let mut next = after
+                .get(log)
+                .or_else(|| self.next_offsets.get(log))
+                .copied();
+            for record in records {
+                let expected = next.unwrap_or(record.offset);
+                if record.offset != expected {
+                    let what = format!(
+                        "log {}: offset {} was fed where {expected} was expected",
+                        log.0, record.offset
+                    );
+                    return Err(failed(what));
+                }
+                next = Some(expected + 1);
+            }
+            after.extend(next.map(|next| (*log, next)));
+        }
+        Ok(after)
+    }
+
+    fn add_to_newest(
+        &mut self,
+        index: u64,
+        batches: &[(LogId, Vec<Record>)],
+    ) -> Result<(), IndexError> {
+        let shard = match &mut self.newest {
+            Some(shard) => shard,
+            none => {
+                let options = &self.options;
+                none.insert(Shard::create(&options.dir, index, options.writer_memory)?)
+            }
+        };
+        for (log, records) in batches {
+            for record in records {
+                shard.add(*log, record)?;
+                self.uncommitted += 1;
+                self.uncommitted_size += size_of_record(record);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit_newest(&mut self) -> Result<(), IndexError> {
+        self.collect_finished(Wait::No)?;
+        let (Some(shard), Some(next)) = (&mut self.newest, self.next_index) else {
+            return Ok(());
+        };
+        if self.committed == self.next_index {
+            return Ok(());
+        }
+        let committed = shard.commit(next, &self.next_offsets)?;
+        self.shared.commit(committed);
+        self.committed = Some(next);
+        self.uncommitted = 0;
+        self.uncommitted_size = 0;
+        Ok(())
+    }
+
+    /// Hands the newest shard, which is committed, to a thread that merges it and makes it immutable. One at a time:
+    /// a feed that is faster waits here.
+    fn finish_newest(&mut self) -> Result<(), IndexError> {
+        self.collect_finished(Wait::Yes)?;
+        let Some(shard) = self.newest.take() else {
+            return Ok(());
+        };
+        let (dir, stop) = (self.options.dir.clone(), Arc::clone(&self.stop));
+        let finish = move || shard.finish(&dir, &stop);
+        let thread = thread::Builder::new()
+            .name("search-finish".to_owned())
+            .spawn(finish)?;
+        self.finishing = Some(thread);
+        Ok(())
+    }
+
+    /// Publishes the shard that was finished meanwhile.
+    fn collect_finished(&mut self, wait: Wait) -> Result<(), IndexError> {
+        let is_ready = |thread: &mut JoinHandle<_>| wait == Wait::Yes || thread.is_finished();
+        let Some(thread) = self.finishing.take_if(is_ready) else {
+            return Ok(());
+        };
+        let finished = thread
+            .join()
+            .map_err(|_| failed("finishing a shard panicked"))??;
+        if let Some(shard) = finished {
+            self.shared.replace(shard);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), IndexError> {
+        self.stop.store(true, Ordering::Relaxed);
+        let finished = self.collect_finished(Wait::Yes);
+        let closed = self.newest.take().map_or(Ok(()), Shard::close);
+        finished.and(closed)?;
+        match &self.failed {
+            None => Ok(files::mark_closed(&self.options.dir)?),
+            Some(failed) => Err(IndexError::Failed(failed.clone())),
+        }
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            // The mark of an open index stays, and so the next open verifies every byte.
+            tracing::warn!(%error, "the search index was not closed in good order");
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Yes,
+    No,
+}
+
+fn failed(what: impl Into<String>) -> IndexError {
+    IndexError::Failed(what.into())
+}

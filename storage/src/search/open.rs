@@ -1,0 +1,101 @@
+//! Opening an index: which shards are there, whether they are whole, and where the feed goes on.
+//!
+//! Promises: what it returns covers one contiguous range of entries up to the next index. On any doubt about a shard
+//! it and all later ones are deleted, and fed again. Must not know: queries, the log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::files::{self, ShardDir};
+use super::shard::{OpenShard, Shard, ShardReader};
+use super::view::Shared;
+use super::{IndexError, IndexOptions};
+use crate::types::LogId;
+
+/// What a start found.
+pub(super) struct Opened {
+    pub(super) shared: Arc<Shared>,
+    /// The shard that takes documents, when there is one.
+    pub(super) newest: Option<Shard>,
+    /// `None`: nothing was ever fed.
+    pub(super) next_index: Option<u64>,
+    pub(super) next_offsets: BTreeMap<LogId, u64>,
+}
+
+pub(super) fn open(options: &IndexOptions) -> Result<Opened, IndexError> {
+    std::fs::create_dir_all(&options.dir)?;
+    let verify = files::is_marked_open(&options.dir);
+    files::mark_open(&options.dir)?;
+    let mut open = whole_shards(&options.dir, verify)?;
+    let last = open.last().map(|shard| shard.payload.clone());
+    let newest = open.pop_if(|shard| shard.is_unfinished());
+    let mut shards: Vec<ShardReader> = open.into_iter().map(|open| open.shard).collect();
+    let newest = match newest {
+        Some(open) => {
+            let (newest, shard) = Shard::resume(open, options.writer_memory)?;
+            shards.push(shard);
+            Some(newest)
+        }
+        None => None,
+    };
+    let next_index = last.as_ref().map(|payload| payload.next);
+    let next_offsets = last.map_or_else(BTreeMap::new, |payload| payload.logs);
+    let published: HashMap<LogId, u64> = next_offsets.iter().map(|(&k, &v)| (k, v)).collect();
+    let shared = Arc::new(Shared::new(shards, next_index.unwrap_or(0), published));
+    Ok(Opened {
+        shared,
+        newest,
+        next_index,
+        next_offsets,
+    })
+}
+
+/// The shards up to the first one in doubt.
+fn whole_shards(index_dir: &Path, verify: bool) -> Result<Vec<OpenShard>, IndexError> {
+    let dirs = files::shards(index_dir)?;
+    let mut whole: Vec<OpenShard> = Vec::new();
+    for (at, dir) in dirs.iter().enumerate() {
+        let is_last = at + 1 == dirs.len();
+        match whole_shard(index_dir, dir, whole.last(), verify, is_last) {
+            Ok(shard) => whole.push(shard),
+            Err(IndexError::Failed(why)) => {
+                tracing::warn!(shard = %dir.path.display(), why, "rebuilding the search index from here on");
+                // The newest first: were the oldest deleted before a crash, the rest would look like an index that
+                // starts later.
+                for bad in dirs.iter().skip(at).rev() {
+                    files::delete(&bad.path)?;
+                }
+                break;
+            }
+        }
+    }
+    Ok(whole)
+}
+
+fn whole_shard(
+    index_dir: &Path,
+    dir: &ShardDir,
+    before: Option<&OpenShard>,
+    verify: bool,
+    is_last: bool,
+) -> Result<OpenShard, IndexError> {
+    let open = OpenShard::open(dir.clone(), verify)?;
+    if let Some(OpenShard {
+        payload: before, ..
+    }) = before
+    {
+        let goes_on = |(log, next): (&LogId, &u64)| open.payload.logs.get(log) >= Some(next);
+        if before.next != open.payload.from || !before.logs.iter().all(goes_on) {
+            return Err(IndexError::Failed(
+                "it does not go on where the one before ends".into(),
+            ));
+        }
+    }
+    // One whose finishing was cut short has all its documents: there is a later one.
+    if open.is_unfinished() && !is_last {
+        open.seal(index_dir)
+    } else {
+        Ok(open)
+    }
+}
