@@ -4,7 +4,7 @@
 //! restarts; on a failed test the nodes' directories stay and their last words are printed. Must not know: what runs on
 //! the cluster, or what is proven with it.
 
-mod ports;
+pub mod ports;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

@@ -8,12 +8,15 @@
 //! 3. [`nemesis`] breaks things meanwhile;
 //! 4. [`checker`] reads the history, and nothing else, and says which promise was broken; [`report`] says it in words.
 //!
+//! [`lines`] makes up log files for those who need nothing but data.
+//!
 //! Knows the system by its client library only: what a client can't see is not judged here. Time is read in [`clock`].
 
 pub mod checker;
 pub mod clock;
 pub mod cluster;
 pub mod history;
+pub mod lines;
 pub mod nemesis;
 pub mod payload;
 pub mod process;

@@ -11,9 +11,9 @@ use anyhow::{Result, bail};
 const FIRST: u16 = 10_240;
 const COUNT: u16 = 20_000;
 
-/// The next port from which a bind succeeds now. Another process may still take it before it is used; then the caller
+/// The next port on which a bind succeeds now. Another process may still take it before it is used; then the caller
 /// asks for another one.
-pub(super) fn free() -> Result<u16> {
+pub fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Processes that run side by side start at different places.
     let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT))?;
@@ -25,6 +25,18 @@ pub(super) fn free() -> Result<u16> {
         }
     }
     bail!("no free port from {FIRST} to {}", FIRST + COUNT - 1)
+}
+
+/// A free port whose next one is free too: a development server takes both.
+pub fn free_pair() -> Result<u16> {
+    let mut low = free()?;
+    loop {
+        let high = free()?;
+        if high == low + 1 {
+            return Ok(low);
+        }
+        low = high;
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! One run of a benchmark: asked for on the command line, on a cluster of its own, ended with its table.
+
+use std::env;
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
+
+use crate::probe::probe;
+use crate::table::{Table, millis};
+
+/// Measures Inkstone on a cluster of three processes on this machine.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Measure less, for a first impression.
+    #[arg(long)]
+    quick: bool,
+    /// Passed by `cargo bench`; without it nothing is measured.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Passed by `cargo bench NAME`; each benchmark is one program, so there is nothing to choose.
+    #[arg(hide = true)]
+    _filter: Vec<String>,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Full,
+    Quick,
+}
+
+/// What a benchmark works with.
+#[derive(Debug)]
+pub struct Bench {
+    /// Three nodes with the server's defaults.
+    pub cluster: Cluster,
+    /// Where the figures go.
+    pub table: Table,
+    extent: Extent,
+}
+
+impl Bench {
+    /// The one number for a full run, the other for a quick one.
+    pub fn pick<T>(&self, full: T, quick: T) -> T {
+        match self.extent {
+            Extent::Full => full,
+            Extent::Quick => quick,
+        }
+    }
+}
+
+/// The whole program of a benchmark: starts the cluster, lets `bench` measure, prints the table with the raw cost of a
+/// `fdatasync` of the same run.
+pub fn measure<F>(title: &str, bench: impl FnOnce(Bench) -> F) -> Result<()>
+where
+    F: Future<Output = Result<Bench>>,
+{
+    let arguments = Arguments::parse();
+    if !arguments.bench {
+        writeln!(
+            io::stdout(),
+            "{title}: measured by `cargo bench -p inkstone-benches` only"
+        )?;
+        return Ok(());
+    }
+    let extent = if arguments.quick {
+        Extent::Quick
+    } else {
+        Extent::Full
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let cluster = Cluster::start(ClusterOptions::new(program()?)).await?;
+        let table = Table::new(title);
+        let mut done = bench(Bench {
+            cluster,
+            table,
+            extent,
+        })
+        .await?;
+        done.cluster.kill_all()?;
+        let cost = probe(done.cluster.dir(), done.pick(2_000, 300))?;
+        done.table
+            .row("raw 1 KiB pwrite + fdatasync, p50", millis(cost.p50));
+        done.table
+            .row("raw 1 KiB pwrite + fdatasync, p99", millis(cost.p99));
+        done.table.print()?;
+        Ok(())
+    })
+}
+
+/// The server to measure: `INKSTONE_BIN`, or the one that was built into the same directory as this benchmark.
+fn program() -> Result<PathBuf> {
+    if let Some(binary) = env::var_os("INKSTONE_BIN") {
+        return Ok(binary.into());
+    }
+    let own = env::current_exe()?;
+    // target/release/deps/append-0123456789abcdef
+    let directory = own
+        .parent()
+        .and_then(|deps| deps.parent())
+        .context("no build directory")?;
+    let binary = directory.join("inkstone");
+    if !binary.exists() {
+        bail!(
+            "{} does not exist: `cargo build --release -p inkstone-server` makes it, or set INKSTONE_BIN",
+            binary.display(),
+        );
+    }
+    Ok(binary)
+}

@@ -1,0 +1,197 @@
+//! One byte of a sealed segment is not what was written.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use inkstone_client::{IfExists, ReadEvent, ReadOptions, Reason, Start};
+use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
+use inkstone_jepsen::lines::Numbers;
+use tokio_stream::StreamExt as _;
+
+use crate::scene::{Stage, append_all, binary, read_all};
+
+const LOG: &str = "damaged";
+const RECORDS: usize = 600;
+
+/// Bodies that don't compress, so that their bytes stand in the file as they are.
+fn bodies() -> Vec<Vec<u8>> {
+    let mut numbers = Numbers::new(99);
+    (0..RECORDS).map(|_| numbers.bytes(16 << 10)).collect()
+}
+
+/// A cluster whose small segments are sealed, the first of them holding records of the log; and a follower, stopped.
+async fn stopped_follower_with_sealed_segments(
+    bodies: &[Vec<u8>],
+) -> Result<(Stage, usize, PathBuf)> {
+    let options = ClusterOptions {
+        tables: "[log]\nsegment_size = 1048576\ntail_size = 1048576\n".to_owned(),
+        ..ClusterOptions::new(binary())
+    };
+    let mut stage = Stage::open_with(options).await;
+    let client = stage.cluster.client()?;
+    client.create_log(LOG, IfExists::Fail).await?;
+    append_all(&client, LOG, bodies, 10).await?;
+    let follower = (stage.cluster.leader().await? + 1) % 3;
+    // What a linearizable read of this node returned is applied on it, so every segment but the last is sealed.
+    let asked = stage.cluster.client_of(follower)?;
+    let records = read_all(&asked, ReadOptions::new(LOG)).await?;
+    assert_eq!(records.len(), RECORDS);
+    assert!(stage.cluster.terminate(follower).await?.success());
+    let segments = segments(&stage.cluster, follower);
+    assert!(segments.len() > 3, "{segments:?}");
+    let sealed = segments[1].clone();
+    Ok((stage, follower, sealed))
+}
+
+fn segments(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
+    let dir = cluster.data_dir(node).join("group-1/log");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
+        .expect("the log's directory is there")
+        .map(|entry| entry.expect("it can be listed").path())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "seg"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn flip(file: &Path, position: usize) {
+    let mut bytes = std::fs::read(file).expect("the segment can be read");
+    bytes[position] ^= 0x10;
+    std::fs::write(file, bytes).expect("the segment can be written");
+}
+
+/// Where in the file a record of the log stands, and which one it is.
+fn find_record(file: &Path, bodies: &[Vec<u8>]) -> (Range<usize>, usize) {
+    let bytes = std::fs::read(file).expect("the segment can be read");
+    for (place, body) in bodies.iter().enumerate().skip(3) {
+        // The first bytes are enough to find it: they are random.
+        let found = bytes.windows(32).position(|window| window == &body[..32]);
+        if let Some(at) = found.filter(|at| bytes[*at..].starts_with(body)) {
+            return (at..at + body.len(), place);
+        }
+    }
+    panic!("{} holds no record as it was appended", file.display());
+}
+
+fn file_name(file: &Path) -> &str {
+    file.file_name()
+        .and_then(|name| name.to_str())
+        .expect("segment names are ASCII")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_record_is_reported_with_file_and_position_and_the_others_serve_it() {
+    let bodies = bodies();
+    let (mut stage, follower, sealed) = stopped_follower_with_sealed_segments(&bodies)
+        .await
+        .unwrap();
+    let (range, place) = find_record(&sealed, &bodies);
+    flip(&sealed, range.start + 1_000);
+    let offset = u64::try_from(place).unwrap();
+    let only_it = ReadOptions {
+        from: Start::Offset(offset),
+        until: Some(offset + 1),
+        ..ReadOptions::new(LOG)
+    };
+
+    match stage.cluster.restart(follower).await {
+        Ok(()) => {
+            let client = stage.cluster.client_of(follower).unwrap();
+            let event = client.read(only_it.clone()).next().await.unwrap();
+            let error = event.expect_err("the damaged record was returned");
+            let detail = error
+                .detail()
+                .unwrap_or_else(|| panic!("{error:?} has no detail"));
+            assert_eq!(detail.reason, Reason::Damaged, "{error}");
+            let file = detail.file.as_deref().unwrap_or_default();
+            assert!(file.ends_with(file_name(&sealed)), "{error:?}");
+            let position = usize::try_from(detail.position.unwrap()).unwrap();
+            assert!((1..=range.start + 1_000).contains(&position), "{error:?}");
+        }
+        Err(error) => {
+            let message = format!("{error:#}");
+            assert!(message.contains(file_name(&sealed)), "{message}");
+            assert!(message.contains("damaged at byte"), "{message}");
+        }
+    }
+    for node in (0..3).filter(|node| *node != follower) {
+        let client = stage.cluster.client_of(node).unwrap();
+        let records = read_all(&client, only_it.clone()).await.unwrap();
+        assert!(records[0].body == bodies[place], "node {node}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_byte_anywhere_in_a_sealed_segment_is_never_served() {
+    let bodies = bodies();
+    let (mut stage, follower, sealed) = stopped_follower_with_sealed_segments(&bodies)
+        .await
+        .unwrap();
+    let whole = std::fs::read(&sealed).unwrap();
+    let mut numbers = Numbers::new(7);
+    let mut positions: Vec<usize> = (0..3)
+        .map(|_| usize::try_from(numbers.below(whole.len() as u64)).unwrap())
+        .collect();
+    // The segment's header, its first frame's header, and its end.
+    positions.extend([9, 4_096 + 20, whole.len() - 8]);
+    for position in positions {
+        flip(&sealed, position);
+        match stage.cluster.restart(follower).await {
+            Ok(()) => {
+                serves_nothing_wrong(&stage.cluster, follower, &bodies, position).await;
+                stage.cluster.kill(follower).unwrap();
+            }
+            Err(error) => {
+                let message = format!("{error:#}");
+                assert!(
+                    message.contains(file_name(&sealed)),
+                    "byte {position}: {message}"
+                );
+                stage.cluster.kill(follower).unwrap();
+            }
+        }
+        std::fs::write(&sealed, &whole).unwrap();
+    }
+    stage.cluster.restart(follower).await.unwrap();
+    let client = stage.cluster.client_of(follower).unwrap();
+    assert_eq!(
+        read_all(&client, ReadOptions::new(LOG))
+            .await
+            .unwrap()
+            .len(),
+        RECORDS
+    );
+}
+
+/// Reads the log from one node: what comes is right, and what does not come is an error that says so.
+async fn serves_nothing_wrong(cluster: &Cluster, node: usize, bodies: &[Vec<u8>], position: usize) {
+    let client = cluster.client_of(node).expect("the address is one");
+    let mut stream = client.read(ReadOptions::new(LOG));
+    let mut next = 0;
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(ReadEvent::Records(records)) => {
+                for record in records {
+                    assert_eq!(record.offset, next as u64, "byte {position}");
+                    assert!(
+                        record.body == bodies[next],
+                        "byte {position}: offset {next}"
+                    );
+                    next += 1;
+                }
+            }
+            Ok(event) => panic!("byte {position}: {event:?}"),
+            Err(error) => {
+                let reason = error.detail().map(|detail| detail.reason);
+                assert_eq!(reason, Some(Reason::Damaged), "byte {position}: {error}");
+                return;
+            }
+        }
+    }
+    assert_eq!(
+        next,
+        bodies.len(),
+        "byte {position}: the read ended early, without an error"
+    );
+}

@@ -1,0 +1,17 @@
+//! The leader dies, again and again, while clients append.
+
+use inkstone_jepsen::nemesis::kill_leader_and_restart;
+
+use crate::scene::FaultRun;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_record_is_lost_doubled_or_moved_when_five_leaders_are_killed() {
+    let mut faults = FaultRun::start().await.unwrap();
+    for _ in 0..5 {
+        kill_leader_and_restart(&mut faults.stage.cluster)
+            .await
+            .unwrap();
+        faults.run.progress.wait_for_more(50).await.unwrap();
+    }
+    faults.judge(270).await.unwrap();
+}

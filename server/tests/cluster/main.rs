@@ -1,0 +1,15 @@
+//! Real processes of the server, on real disks, under what happens to servers: every promise that takes more than one
+//! node, or a crash, to be broken.
+//!
+//! Each module is one situation, each test in it a claim. [`scene`] starts the clusters.
+
+mod bad_input;
+mod damage;
+mod dev;
+mod kill_all;
+mod kill_leader;
+mod pause;
+mod read_back;
+mod rebuild;
+mod scene;
+mod search;
