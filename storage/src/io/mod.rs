@@ -1,1 +1,91 @@
 //! The disk as a trait, and the real one.
+//!
+//! Promises: every file operation of the log engine goes through [`Disk`], so that a disk that fails, tears writes and
+//! forgets what was not synced can stand in its place. Nothing retries: a failed write or sync is for the caller to
+//! treat as final. Must not know: what the bytes mean.
+//!
+//! What the engine assumes of the disk below: a write changes no byte outside of it; a 512-byte sector is written as a
+//! whole or not at all, unless it is found bad; what was synced stays, or is found damaged by a crc.
+
+mod mmap;
+mod real;
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use self::real::RealDisk;
+
+/// Directories and the names in them.
+pub trait Disk: Debug + Send + Sync {
+    /// Creates a directory and its parents when missing; durable on return.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// The names of the files in a directory, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Opens an existing file to read and write.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Creates an empty file, or empties the one that is there. Its name is durable after [`Disk::sync_dir`].
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Gives a file another name, replacing what has it. Durable after [`Disk::sync_dir`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a name; whoever has the file open or mapped can still read it. Durable after [`Disk::sync_dir`].
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes what was created, renamed and removed in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Bytes in the file.
+    fn size(&self) -> io::Result<u64>;
+    /// Reads exactly `buffer.len()` bytes; an error of kind `UnexpectedEof` when the file ends before.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()>;
+    /// Writes all parts, one behind the other.
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Makes the bytes written so far durable, and the size that is needed to read them.
+    fn sync(&self) -> io::Result<()>;
+    /// Reserves space up to `size`, and makes the file at least so long: what is new reads as zeros.
+    fn allocate(&self, size: u64) -> io::Result<()>;
+    /// Cuts the file, or makes it longer with zeros.
+    fn set_size(&self, size: u64) -> io::Result<()>;
+    /// The whole file as memory. The file must never be written or cut again.
+    fn map(&self) -> io::Result<Map>;
+}
+
+/// A file's bytes as memory.
+#[derive(Debug)]
+pub struct Map(Backing);
+
+#[derive(Debug)]
+enum Backing {
+    Mapped(memmap2::Mmap),
+    Copied(Bytes),
+}
+
+impl Map {
+    fn mapped(map: memmap2::Mmap) -> Self {
+        Self(Backing::Mapped(map))
+    }
+}
+
+impl From<Bytes> for Map {
+    /// For disks that are memory already.
+    fn from(bytes: Bytes) -> Self {
+        Self(Backing::Copied(bytes))
+    }
+}
+
+impl Deref for Map {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Backing::Mapped(map) => map,
+            Backing::Copied(bytes) => bytes,
+        }
+    }
+}

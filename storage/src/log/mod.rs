@@ -1,14 +1,43 @@
 //! The log engine of one group: an append-only sequence of entries in segment files.
+//!
+//! Promises: what was completed is durable; what is read was verified on that read; readers never wait for the disk's
+//! writes. Order of reading: `state` (what is seen), `append` (a place for an entry), `writer` (its way to the disk),
+//! `open` with `scan` (what a crash leaves), then `read` and `seal`. Must not know: Raft's rules, the content of
+//! commands, runtimes, clocks.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+
+use self::queue::Job;
+use self::segment::Check;
+use self::shared::Shared;
 
 use crate::error::{OpenError, ReadError, WriteError};
+use crate::io::{Disk, RealDisk};
 use crate::types::{BatchOutcome, Entry, EntryId, Identity, LogId, Record, Vote};
 
+mod append;
+mod checkpoint;
 mod data_dir;
+mod entries;
+mod hard_state;
+mod open;
+mod purge;
+mod queue;
+mod read;
+mod scan;
+mod seal;
+mod segment;
+mod shared;
+mod state;
+mod tail;
+mod truncate;
+mod watermark;
+mod writer;
 
 pub use self::data_dir::DirLock;
 
@@ -79,108 +108,181 @@ pub struct EntryRecords {
 /// written and synced what is queued.
 #[derive(Debug, Clone)]
 pub struct Log {
-    inner: Arc<()>,
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        let writer = self.writer.lock().take();
+        // A callback that drops the last handle runs on the writer thread, which cannot wait for itself.
+        if let Some(writer) = writer.filter(|writer| writer.thread().id() != thread::current().id())
+            && writer.join().is_err()
+        {
+            tracing::error!("the log's writer thread panicked");
+        }
+    }
 }
 
 impl Log {
     /// Opens or creates the log of one group and recovers it: a torn tail that can't have been acknowledged is cut;
     /// anything else that is wrong is an error that names file and position.
     pub fn open(options: LogOptions) -> Result<Self, OpenError> {
-        todo!()
+        Self::open_on(Arc::new(RealDisk), options)
+    }
+
+    /// [`Log::open`] on a given disk.
+    pub fn open_on(disk: Arc<dyn Disk>, options: LogOptions) -> Result<Self, OpenError> {
+        let (shared, writer) = open::open(disk, options)?;
+        let writer = thread::Builder::new()
+            .name(format!("log-writer-{}", shared.group))
+            .spawn(move || writer.run())
+            .map_err(|source| OpenError::Io {
+                file: shared.options.dir.clone(),
+                source,
+            })?;
+        Ok(Self {
+            handle: Arc::new(Handle {
+                shared,
+                writer: Mutex::new(Some(writer)),
+            }),
+        })
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
     }
 
     /// Appends entries behind the last one. On return every reader sees them; `done` is called once they, and all
-    /// before them, are durable. Never blocks on the disk.
+    /// before them, are durable. Never blocks on the disk. On an error `done` is not called.
+    ///
+    /// A log that has never held an entry begins with whatever index comes first.
     ///
     /// # Panics
     /// When the first entry's index is not the last one's + 1: that is a bug of the caller.
     pub fn append(&self, entries: Vec<Entry>, done: Done) -> Result<(), WriteError> {
-        todo!()
+        append::append(self.shared(), entries, done)
     }
+
     /// Whether fewer than `queue_size` bytes wait for the writer.
     pub fn has_room(&self) -> bool {
-        todo!()
+        self.shared().queue.has_room()
     }
+
     /// Blocks until [`Log::has_room`] or the log has stopped.
     pub fn wait_for_room(&self) {
-        todo!()
+        self.shared().queue.wait_for_room();
     }
 
     /// Drops every entry behind `index` (`None`: all that are not purged). On return no reader sees them; `done` when
     /// that is durable: they never come back.
+    ///
+    /// # Panics
+    /// When one of them is in a sealed segment, hence applied: that is a bug of the caller.
     pub fn truncate_after(&self, index: Option<u64>, done: Done) -> Result<(), WriteError> {
-        todo!()
+        truncate::truncate_after(self.shared(), index, done)
     }
 
     /// Drops every entry up to `id`, which may lie behind the last one: then the log is empty and starts at the next
     /// index. Segment files go when all of their entries are purged.
     pub fn purge(&self, id: EntryId, done: Done) -> Result<(), WriteError> {
-        todo!()
+        purge::purge(self.shared(), id, done)
     }
 
     /// Keeps a vote; it may be answered once `done` was called with success.
     pub fn save_vote(&self, vote: Vote, done: Done) -> Result<(), WriteError> {
-        todo!()
+        self.shared().queue.push([Job::Vote(vote, done)])
     }
-    /// The last vote that was saved.
+
+    /// The last vote that is durable.
     pub fn vote(&self) -> Option<Vote> {
-        todo!()
+        self.shared().state.read().vote
     }
 
     /// What the log holds now.
     pub fn state(&self) -> LogState {
-        todo!()
+        self.shared().state.read().summary()
     }
+
     /// The first failure of a write, if there was one: the log takes no more and the process should end.
     pub fn failure(&self) -> Option<WriteError> {
-        todo!()
+        self.shared().queue.failure()
     }
 
     /// Entries `from..to`, fewer when `size_max` bytes of payload are reached (never none, if the first exists), or
     /// when the log ends before `to`. Every payload is verified. May read from disk: not on a runtime thread.
     pub fn entries(&self, from: u64, to: u64, size_max: usize) -> Result<Vec<Entry>, ReadError> {
-        todo!()
+        entries::entries(self.shared(), from, to, size_max, Check::Payload)
     }
+
     /// The same from memory alone: `None` when the entry at `from` (which exists) is not in the tail any more.
     pub fn entries_in_tail(&self, from: u64, to: u64, size_max: usize) -> Option<Vec<Entry>> {
-        todo!()
+        entries::entries_in_tail(self.shared(), from, to, size_max)
     }
+
     /// The identity of the entry at `index`, if it is in the log. `purged` counts.
     pub fn entry_id(&self, index: u64) -> Result<Option<EntryId>, ReadError> {
-        todo!()
+        Ok(self.shared().state.read().id(index))
     }
+
     /// For each term in the log, its first entry: `(id)`, rising. For Raft's start-up.
     pub fn terms(&self) -> Vec<EntryId> {
-        todo!()
+        entries::terms(self.shared())
     }
 
     /// Whether `index` is the first of a segment that is not the log's first: the state machine must call
     /// [`Log::seal`] before it applies that entry.
     pub fn is_boundary(&self, index: u64) -> bool {
-        todo!()
+        self.shared().state.read().is_boundary(index)
     }
+
     /// Tells the log what apply decided for the batches of entry `index`, in the order of their headers. From here on
     /// the records of the taken ones can be read. Called for every batches entry, in index order; again after a
     /// restart for those behind the checkpoint (an entry of a sealed segment is ignored).
+    ///
+    /// # Panics
+    /// When the entry has another number of batches, or neighbouring batches of one log were given offsets that are
+    /// not: that is a bug of the caller.
     pub fn note_applied(&self, index: u64, outcomes: &[BatchOutcome]) {
-        todo!()
+        seal::note_applied(self.shared(), index, outcomes);
     }
+
     /// Seals the segment before `boundary`, and keeps the checkpoint as of `boundary - 1`, in the background, once
     /// durable: first the footer, then the checkpoint. Nothing to do when that was done before.
     pub fn seal(&self, boundary: u64, checkpoint: Checkpoint) {
-        todo!()
+        seal::seal(self.shared(), boundary, &checkpoint);
     }
+
     /// The newest usable checkpoint at open: of a snapshot, or one at or below the durable last entry.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        todo!()
+        self.shared().state.read().checkpoint.clone()
     }
+
     /// Keeps a snapshot received from the leader, durably, on return. Blocks.
     pub fn save_snapshot(&self, snapshot: &Checkpoint) -> Result<(), WriteError> {
-        todo!()
+        let file = self.shared().checkpoint_file(snapshot);
+        let (answer, answered) = mpsc::sync_channel(1);
+        let done: Done = Box::new(move |outcome| {
+            // The receiver waits below: it is there.
+            drop(answer.send(outcome));
+        });
+        self.shared().queue.push([Job::Snapshot(file, done)])?;
+        answered.recv().unwrap_or_else(|_| {
+            Err(WriteError {
+                cause: "the writer thread is gone".to_owned(),
+            })
+        })
     }
+
     /// The last snapshot kept by [`Log::save_snapshot`].
     pub fn snapshot(&self) -> Option<Checkpoint> {
-        todo!()
+        self.shared().state.read().snapshot.clone()
     }
 
     /// Records of a log at `from..until`, as many as fit `size_max` bytes of bodies (at least one, if there is one).
@@ -192,8 +294,9 @@ impl Log {
         until: u64,
         size_max: usize,
     ) -> Result<ReadChunk, ReadError> {
-        todo!()
+        read::read(self.shared(), log, from, until, size_max)
     }
+
     /// What the entries `from..to` put into logs, entry by entry, for the indexer: an item for every entry in the range,
     /// also for those that put nothing; fewer when `size_max` bytes of payload are reached (never none, if the first
     /// exists). The caller asks only for entries that were applied. May read from disk.
@@ -203,8 +306,9 @@ impl Log {
         to: u64,
         size_max: usize,
     ) -> Result<Vec<EntryRecords>, ReadError> {
-        todo!()
+        read::read_entries(self.shared(), from, to, size_max)
     }
+
     /// The smallest offset at or behind `from` whose record has an event time of `timestamp` or later; `None` when
     /// no applied record has. Uses the time bounds of segments and batches, then reads one batch.
     pub fn offset_at_time(
@@ -213,10 +317,15 @@ impl Log {
         from: u64,
         timestamp: i64,
     ) -> Result<Option<u64>, ReadError> {
-        todo!()
+        read::offset_at_time(self.shared(), log, from, timestamp)
     }
+
     /// Verifies every sealed segment; the first damage ends it.
     pub fn verify(&self) -> Result<(), ReadError> {
-        todo!()
+        let sealed = self.shared().state.read().sealed.clone();
+        for segment in sealed {
+            segment.verify()?;
+        }
+        Ok(())
     }
 }

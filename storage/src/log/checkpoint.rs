@@ -1,0 +1,76 @@
+//! Checkpoint and snapshot files: written whole, beside the log.
+//!
+//! Promises: a file of that name is complete and durable, whatever crash; a damaged one is never used. Must not know:
+//! what the body says.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::hard_state::foreign;
+use super::segment::damage;
+use super::{Checkpoint, LogOptions};
+use crate::error::OpenError;
+use crate::format::checkpoint::{CHECKPOINT_VERSION, CheckpointFile};
+use crate::format::fields::FormatError;
+use crate::io::Disk;
+
+/// Suffix of a file that is not complete.
+pub(super) const TMP: &str = "tmp";
+
+/// Writes a file under another name, and gives it its own when it is durable.
+pub(super) fn write_whole(
+    disk: &dyn Disk,
+    dir: &Path,
+    path: &Path,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let tmp = path.with_extension(TMP);
+    let file = disk.create(&tmp)?;
+    file.write_at(&[IoSlice::new(bytes)], 0)?;
+    file.sync()?;
+    disk.rename(&tmp, path)?;
+    disk.sync_dir(dir)
+}
+
+/// Reads a checkpoint or snapshot file.
+pub(super) fn read(
+    disk: &dyn Disk,
+    path: &Path,
+    options: &LogOptions,
+    group: u32,
+) -> Result<Checkpoint, OpenError> {
+    let bytes = read_whole(disk, path).map_err(|source| OpenError::Io {
+        file: path.to_owned(),
+        source,
+    })?;
+    let file = CheckpointFile::decode(&bytes).map_err(|error| match error {
+        FormatError::Version { found } => OpenError::Version {
+            file: path.to_owned(),
+            found,
+            known: CHECKPOINT_VERSION,
+        },
+        error @ FormatError::Bad { .. } => damage(path, 0, error).into(),
+    })?;
+    let cluster_id = options.identity.cluster_id;
+    if (file.cluster_id, file.group) != (cluster_id, group) {
+        return Err(foreign(
+            path,
+            format!("cluster {cluster_id:02x?}, group {group}"),
+            format!("cluster {:02x?}, group {}", file.cluster_id, file.group),
+        ));
+    }
+    Ok(Checkpoint {
+        applied: file.applied,
+        body: file.body,
+    })
+}
+
+fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Bytes> {
+    let file = disk.open(path)?;
+    let size = usize::try_from(file.size()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; size];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes.into())
+}

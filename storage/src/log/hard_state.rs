@@ -1,0 +1,171 @@
+//! The hard state's file: two slots, both written at every change.
+//!
+//! Promises: what was saved survives the loss of either slot, so that neither a crash in the middle of a write nor rot
+//! in one place makes a node forget a vote; when both are bad it refuses, for a node that forgot its vote may vote
+//! twice. Must not know: what the vote is for.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::LogOptions;
+use super::checkpoint::write_whole;
+use super::segment::damage;
+use crate::error::{OpenError, WriteError};
+use crate::format::fields::FormatError;
+use crate::format::hard_state::{
+    HARD_STATE_SIZE, HARD_STATE_SLOT, HARD_STATE_VERSION, HardState,
+};
+use crate::io::{Disk, DiskFile};
+use crate::types::Identity;
+
+const SLOTS: [u64; 2] = [0, HARD_STATE_SLOT];
+
+#[derive(Debug)]
+pub(super) struct HardStateFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    current: HardState,
+}
+
+impl HardStateFile {
+    /// Writes the hard state of a new log, durably.
+    pub(super) fn create(
+        disk: &dyn Disk,
+        options: &LogOptions,
+        group: u32,
+    ) -> Result<(), OpenError> {
+        let state = HardState {
+            group,
+            owner: options.identity,
+            sequence: 1,
+            vote: None,
+            purged: None,
+            first: 0,
+            chain_start: 0,
+            restarted: false,
+        };
+        let slot = usize::try_from(HARD_STATE_SLOT).expect("4096");
+        let mut bytes = vec![0; 2 * slot];
+        for at in SLOTS {
+            let at = usize::try_from(at).expect("4096");
+            crate::format::fields::put(&mut bytes, at, &state.encode());
+        }
+        let path = options.hard_state_path();
+        write_whole(disk, &options.dir, &path, &bytes).map_err(|source| OpenError::Io {
+            file: path,
+            source,
+        })
+    }
+
+    /// Opens the hard state. A slot that is bad or behind is made like the other.
+    pub(super) fn open(
+        disk: &dyn Disk,
+        options: &LogOptions,
+        group: u32,
+    ) -> Result<Self, OpenError> {
+        let path = options.hard_state_path();
+        let failed = |source| OpenError::Io {
+            file: options.hard_state_path(),
+            source,
+        };
+        let file = disk.open(&path).map_err(failed)?;
+        let [one, two] = SLOTS.map(|at| {
+            let mut bytes = [0; HARD_STATE_SIZE];
+            // A short file reads as a bad slot.
+            match file.read_at(&mut bytes, at) {
+                Ok(()) => Ok(HardState::decode(&bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    Ok(Err(FormatError::bad(0, "hard state: cut short")))
+                }
+                Err(error) => Err(failed(error)),
+            }
+        });
+        let (one, two) = (one?, two?);
+        let equal = one == two;
+        let current = newest(&path, one, two)?;
+        check_owner(&path, &current, options.identity, group)?;
+        let mut opened = Self {
+            file,
+            path,
+            current,
+        };
+        if !equal {
+            tracing::warn!(file = %opened.path.display(), "one slot was bad or behind; rewritten");
+            opened.write().map_err(|error| OpenError::Io {
+                file: opened.path.clone(),
+                source: std::io::Error::other(error.cause),
+            })?;
+        }
+        Ok(opened)
+    }
+
+    pub(super) fn current(&self) -> &HardState {
+        &self.current
+    }
+
+    /// Changes the hard state; durable on return.
+    pub(super) fn update(&mut self, change: impl FnOnce(&mut HardState)) -> Result<(), WriteError> {
+        change(&mut self.current);
+        self.current.sequence += 1;
+        self.write()
+    }
+
+    /// One slot is written when the other is durable: a crash tears at most one.
+    fn write(&mut self) -> Result<(), WriteError> {
+        let bytes = self.current.encode();
+        for at in SLOTS {
+            self.file
+                .write_at(&[IoSlice::new(&bytes)], at)
+                .and_then(|()| self.file.sync())
+                .map_err(|error| WriteError {
+                    cause: format!("{}: {error}", self.path.display()),
+                })?;
+        }
+        Ok(())
+    }
+}
+
+type Slot = Result<HardState, FormatError>;
+
+fn newest(path: &Path, one: Slot, two: Slot) -> Result<HardState, OpenError> {
+    for slot in [&one, &two] {
+        if let Err(FormatError::Version { found }) = slot {
+            return Err(OpenError::Version {
+                file: path.to_owned(),
+                found: *found,
+                known: HARD_STATE_VERSION,
+            });
+        }
+    }
+    match (one, two) {
+        (Ok(one), Ok(two)) if two.sequence > one.sequence => Ok(two),
+        (Ok(state), _) | (_, Ok(state)) => Ok(state),
+        (Err(error), Err(_)) => Err(damage(path, 0, error).into()),
+    }
+}
+
+fn check_owner(
+    path: &Path,
+    state: &HardState,
+    identity: Identity,
+    group: u32,
+) -> Result<(), OpenError> {
+    if (state.owner, state.group) == (identity, group) {
+        return Ok(());
+    }
+    Err(foreign(
+        path,
+        format!("{identity:?}, group {group}"),
+        format!("{:?}, group {}", state.owner, state.group),
+    ))
+}
+
+/// A file that belongs elsewhere.
+pub(super) fn foreign(path: &Path, expected: String, found: String) -> OpenError {
+    OpenError::Foreign {
+        file: path.to_owned(),
+        expected,
+        found,
+    }
+}

@@ -1,0 +1,322 @@
+//! Opening a log: what a crash left behind is set right, and what may have been acknowledged and is damaged is refused.
+//!
+//! Promises: when it returns, everything that is in the log is durable; an error names file and position, and then
+//! nothing was cut. Must not know: what entries mean.
+
+mod segments;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use self::segments::{Opening, Segments};
+use super::checkpoint::{self, TMP};
+use super::hard_state::HardStateFile;
+use super::queue::Queue;
+use super::scan::Scan;
+use super::segment::{SegmentFile, checkpoint_path, damage};
+use super::shared::Shared;
+use super::state::State;
+use super::tail::Tail;
+use super::truncate::mark;
+use super::watermark::{Found, WatermarkFile};
+use super::writer::Writer;
+use super::{Checkpoint, LogOptions};
+use crate::error::{Damage, OpenError, WriteError};
+use crate::format::fields::FormatError;
+use crate::format::frame::stamp_seed;
+use crate::io::Disk;
+use crate::types::EntryId;
+
+/// Bytes that are written at once when the last sync group is written again.
+const REWRITE_SIZE: usize = 1 << 20;
+
+fn io_error(file: &Path) -> impl Fn(io::Error) -> OpenError {
+    move |source| OpenError::Io {
+        file: file.to_owned(),
+        source,
+    }
+}
+
+fn write_error(file: &Path) -> impl Fn(WriteError) -> OpenError {
+    move |error| OpenError::Io {
+        file: file.to_owned(),
+        source: io::Error::other(error.cause),
+    }
+}
+
+/// Opens a log: what its handles share, and its writer, which is still to be started.
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    options: LogOptions,
+) -> Result<(Arc<Shared>, Writer), OpenError> {
+    let group = u32::try_from(options.group).map_err(|_| OpenError::Io {
+        file: options.dir.clone(),
+        source: io::Error::other(format!("group {} is over 32 bits", options.group)),
+    })?;
+    let log_dir = options.log_dir();
+    disk.create_dir(&log_dir).map_err(io_error(&log_dir))?;
+    let names = list(disk.as_ref(), &options.dir)?;
+    let mut files = list_log(disk.as_ref(), &log_dir)?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    if !has("hard-state") {
+        if has("snapshot") || has("watermark") || !files.segments.is_empty() {
+            let error = FormatError::bad(0, "the hard state is missing, and with it the vote");
+            return Err(damage(&options.hard_state_path(), 0, error).into());
+        }
+        HardStateFile::create(disk.as_ref(), &options, group)?;
+    }
+    let hard_state = HardStateFile::open(disk.as_ref(), &options, group)?;
+    let (mut watermark, found) =
+        WatermarkFile::open(disk.as_ref(), &options, group, has("watermark"))?;
+    let opening = Opening {
+        disk: disk.as_ref(),
+        options: &options,
+        group,
+        seed: stamp_seed(options.identity.cluster_id),
+        hard_state: *hard_state.current(),
+        watermark: found,
+    };
+    let segments = opening.load(&mut files)?;
+    let mut state = state(&options, &hard_state, &files.boundaries);
+    let sync_group = fill(&mut state, segments, &opening)?;
+    check_watermark(&state, &opening)?;
+    load_checkpoints(&mut state, &opening, has("snapshot"))?;
+    disk.sync_dir(&log_dir).map_err(io_error(&log_dir))?;
+    let end = mark(&state, state.chain);
+    watermark
+        .set(&end, sync_group)
+        .map_err(write_error(&options.watermark_path()))?;
+    let shared = Arc::new(Shared {
+        queue: Queue::new(options.queue_size),
+        options,
+        group,
+        disk,
+        state: RwLock::new(state),
+    });
+    let writer = Writer {
+        shared: Arc::clone(&shared),
+        hard_state,
+        watermark,
+        sync_group,
+    };
+    Ok((shared, writer))
+}
+
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, OpenError> {
+    let names = disk.list(dir).map_err(io_error(dir))?;
+    for name in &names {
+        // A file that was not complete when a crash came.
+        let path = dir.join(name);
+        if path.extension().is_some_and(|extension| extension == TMP) {
+            disk.remove(&path).map_err(io_error(&path))?;
+        }
+    }
+    Ok(names)
+}
+
+/// What is in the log's directory, by base index.
+#[derive(Debug, Default)]
+struct Files {
+    segments: BTreeSet<u64>,
+    boundaries: BTreeSet<u64>,
+}
+
+fn list_log(disk: &dyn Disk, log_dir: &Path) -> Result<Files, OpenError> {
+    let mut files = Files::default();
+    for name in list(disk, log_dir)? {
+        let (stem, extension) = name.split_once('.').unwrap_or((&name, ""));
+        match (stem.parse(), extension) {
+            (Ok(base), "seg") => drop(files.segments.insert(base)),
+            (Ok(base), "ckpt") => drop(files.boundaries.insert(base)),
+            _ => {}
+        }
+    }
+    Ok(files)
+}
+
+fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet<u64>) -> State {
+    let hard_state = hard_state.current();
+    State {
+        purged: hard_state.purged,
+        first: hard_state.first,
+        chain_start: hard_state.chain_start,
+        last: None,
+        chain: hard_state.chain_start,
+        durable: None,
+        durable_chain: hard_state.chain_start,
+        cuts: VecDeque::new(),
+        runs: VecDeque::new(),
+        sealed: VecDeque::new(),
+        active: VecDeque::new(),
+        tail: Tail::new(hard_state.first, options.tail_size),
+        directory: HashMap::new(),
+        live: HashMap::new(),
+        refused: VecDeque::new(),
+        noted: hard_state.first,
+        vote: hard_state.vote,
+        boundaries: boundaries.clone(),
+        sealing: 0,
+        checkpoint: None,
+        snapshot: None,
+    }
+}
+
+/// Puts the segments into the state: the last sync group.
+fn fill(
+    state: &mut State,
+    segments: Segments,
+    opening: &Opening<'_>,
+) -> Result<u64, OpenError> {
+    let mut sync_group = match opening.watermark {
+        Found::Known(mark) => mark.sync_group,
+        Found::Nothing | Found::Bad => 0,
+    };
+    for sealed in segments.sealed {
+        let sealed = Arc::new(sealed);
+        sync_group = sync_group.max(sealed.footer().sync_group);
+        sealed.terms().for_each(|id| state.push_run(id));
+        state.list(&sealed);
+        state.chain = sealed.footer().chain_end;
+        state.noted = state.noted.max(sealed.last() + 1);
+        state.sealing = sealed.last() + 1;
+        let last = sealed.last();
+        state.last = state
+            .runs
+            .back()
+            .map(|run| EntryId { index: last, ..*run });
+        state.sealed.push_back(sealed);
+    }
+    let count = segments.scanned.len();
+    for (number, (file, scan)) in segments.scanned.into_iter().enumerate() {
+        if number + 1 == count {
+            settle(&file, &scan)?;
+        }
+        sync_group = sync_group.max(scan.stamp.map_or(0, |stamp| stamp.group));
+        scan.ids.iter().for_each(|id| state.push_run(*id));
+        state.chain = scan.chain_crc;
+        state.last = scan.ids.last().copied().or(state.last);
+        state.active.push_back(super::segment::Active {
+            file: Arc::new(file),
+            frames: scan.frames,
+            end: scan.end,
+        });
+    }
+    if state.last.is_some_and(|last| last.index < state.first) {
+        // All that is left is purged; its file stays for the entries that will follow.
+        state.last = None;
+    }
+    while state.runs.get(1).is_some_and(|run| run.index <= state.first) {
+        state.runs.pop_front();
+    }
+    state.durable = state.last;
+    state.durable_chain = state.chain;
+    state.tail = Tail::new(state.next_index(), opening.options.tail_size);
+    Ok(sync_group)
+}
+
+/// Makes the last segment durable as it is: what a crash tore is cut off, and the last sync group is written again, since
+/// its bytes may be in the page cache alone and marked clean there by an fsync that failed.
+fn settle(file: &SegmentFile, scan: &Scan) -> Result<(), OpenError> {
+    let failed = io_error(&file.path);
+    let disk_file = file.file();
+    if scan.is_torn {
+        tracing::warn!(
+            file = %file.path.display(),
+            position = scan.end,
+            "cut a torn write, which was never acknowledged"
+        );
+        disk_file.set_size(scan.end).map_err(&failed)?;
+    }
+    let mut position = scan.stamp.map_or(scan.end, |stamp| stamp.start);
+    while position < scan.end {
+        let size = usize::try_from(scan.end - position).map_or(REWRITE_SIZE, |size| size.min(REWRITE_SIZE));
+        let mut bytes = vec![0; size];
+        disk_file
+            .read_at(&mut bytes, position)
+            .and_then(|()| disk_file.write_at(&[IoSlice::new(&bytes)], position))
+            .map_err(&failed)?;
+        position += size as u64;
+    }
+    disk_file
+        .allocate(file.capacity)
+        .and_then(|()| disk_file.sync())
+        .map_err(&failed)
+}
+
+/// The log must reach to where it was known to be durable, and be the same there.
+fn check_watermark(state: &State, opening: &Opening<'_>) -> Result<(), OpenError> {
+    let Found::Known(mark) = opening.watermark else {
+        return Ok(());
+    };
+    let Some(durable) = mark.last.filter(|last| last.index >= state.first) else {
+        return Ok(());
+    };
+    let path = super::segment::segment_path(&opening.options.log_dir(), mark.base);
+    let lost = |what: String| Damage {
+        file: path.clone(),
+        position: mark.position,
+        what,
+    };
+    if state.next_index() <= durable.index {
+        let index = durable.index;
+        return Err(lost(format!("the log was durable up to entry {index}, which is gone")).into());
+    }
+    if state.id(durable.index) != Some(durable) {
+        return Err(lost(format!("entry {durable:?} was durable, another one stands there")).into());
+    }
+    let frame = state
+        .active_of(durable.index)
+        .and_then(|active| active.frame(durable.index));
+    if frame.is_some_and(|frame| frame.chain_crc != mark.chain_crc) {
+        return Err(lost(format!("another entry {} was durable", durable.index)).into());
+    }
+    Ok(())
+}
+
+/// The snapshot, and the newest checkpoint that the log reaches to.
+fn load_checkpoints(
+    state: &mut State,
+    opening: &Opening<'_>,
+    has_snapshot: bool,
+) -> Result<(), OpenError> {
+    let options = opening.options;
+    let mut bad: Option<Damage> = None;
+    let mut load = |path: &Path| -> Result<Option<Checkpoint>, OpenError> {
+        match checkpoint::read(opening.disk, path, options, opening.group) {
+            Ok(checkpoint) => Ok(Some(checkpoint)),
+            // An older one and the entries behind it give the same state.
+            Err(OpenError::Damaged(damage)) => {
+                tracing::warn!(%damage, "a damaged checkpoint is not used");
+                bad.get_or_insert(damage);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    };
+    if has_snapshot {
+        state.snapshot = load(&options.snapshot_path())?;
+    }
+    let last = state.last.or(state.purged);
+    let mut newest = None;
+    for boundary in state.boundaries.iter().rev() {
+        let found = load(&checkpoint_path(&options.log_dir(), *boundary))?;
+        newest = found.filter(|found| last.is_some_and(|last| found.applied.index <= last.index));
+        if newest.is_some() {
+            break;
+        }
+    }
+    state.checkpoint = [newest, state.snapshot.clone()]
+        .into_iter()
+        .flatten()
+        .max_by_key(|checkpoint| checkpoint.applied.index);
+    let reached = state.checkpoint.as_ref().map(|found| found.applied.index);
+    match bad {
+        // Nothing intact reaches to where the entries begin: the state cannot be had from here.
+        Some(damage) if reached < state.purged.map(|purged| purged.index) => Err(damage.into()),
+        _ => Ok(()),
+    }
+}

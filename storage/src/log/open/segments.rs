@@ -1,0 +1,332 @@
+//! Loading the segment files at open: sealed ones by their footers, the others frame by frame.
+//!
+//! Promises: the segments that come out are contiguous and whole; only a file that provably holds nothing is deleted.
+//! Must not know: the small state.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::hard_state::foreign;
+use super::super::scan::{End, Scan, Scanner, is_zero_from};
+use super::super::segment::{Sealed, SegmentFile, checkpoint_path, damage, segment_path};
+use super::super::watermark::Found;
+use super::super::LogOptions;
+use super::{Files, io_error};
+use crate::error::OpenError;
+use crate::format::fields::FormatError;
+use crate::format::hard_state::HardState;
+use crate::format::segment_footer::{Footer, TRAILER_SIZE};
+use crate::format::segment_header::{SEGMENT_HEADER_SIZE, SEGMENT_VERSION, SegmentHeader};
+use crate::io::{Disk, DiskFile};
+
+/// What opening a log knows before it looks at segments.
+#[derive(Debug)]
+pub(super) struct Opening<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) options: &'a LogOptions,
+    pub(super) group: u32,
+    pub(super) seed: u32,
+    pub(super) hard_state: HardState,
+    pub(super) watermark: Found,
+}
+
+/// The segments of a log, in order.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    pub(super) sealed: Vec<Sealed>,
+    pub(super) scanned: Vec<(SegmentFile, Scan)>,
+}
+
+/// A file with a good header.
+struct Candidate {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    size: u64,
+    header: SegmentHeader,
+}
+
+impl Opening<'_> {
+    /// Loads all segments; files that are purged or hold nothing are deleted.
+    pub(super) fn load(&self, files: &mut Files) -> Result<Segments, OpenError> {
+        self.delete_purged(files)?;
+        let mut candidates = self.candidates(files)?;
+        self.check_first(&candidates)?;
+        let mut segments = Segments::default();
+        let mut next: Option<(u64, u32)> = None;
+        for number in 0..candidates.len() {
+            let following = candidates.get(number + 1).map(|next| next.header);
+            let Some(candidate) = candidates.get_mut(number) else {
+                break;
+            };
+            if let Some((index, chain)) = next {
+                candidate.check_follows(index, chain)?;
+            }
+            let sealed = self.open_sealed(candidate, following, files)?;
+            next = match sealed {
+                Some(sealed) => {
+                    if let Some((before, _)) = segments.scanned.last() {
+                        let error = FormatError::bad(0, "unsealed, with a sealed segment behind it");
+                        return Err(damage(&before.path, 0, error).into());
+                    }
+                    let next = (sealed.last() + 1, sealed.footer().chain_end);
+                    segments.sealed.push(sealed);
+                    Some(next)
+                }
+                None => self.scan(candidate, following, &mut segments)?,
+            };
+        }
+        self.delete_purged_end(&mut segments)?;
+        Ok(segments)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), OpenError> {
+        let dir = self.options.log_dir();
+        self.disk
+            .remove(path)
+            .and_then(|()| self.disk.sync_dir(&dir))
+            .map_err(io_error(path))
+    }
+
+    /// A purge that a crash interrupted goes on: its id was durable before the first file went.
+    fn delete_purged(&self, files: &mut Files) -> Result<(), OpenError> {
+        let dir = self.options.log_dir();
+        let first = self.hard_state.first;
+        let bases: Vec<u64> = files.segments.iter().copied().collect();
+        let followers = bases.iter().skip(1).map(|base| Some(*base)).chain([None]);
+        for (base, follower) in bases.iter().zip(followers) {
+            let is_purged = if self.hard_state.restarted {
+                *base < first
+            } else {
+                self.hard_state.purged.is_some() && follower.is_some_and(|base| base <= first)
+            };
+            if is_purged {
+                self.remove(&segment_path(&dir, *base))?;
+                files.segments.remove(base);
+            }
+        }
+        let kept = files.boundaries.split_off(&first);
+        for boundary in std::mem::replace(&mut files.boundaries, kept) {
+            self.remove(&checkpoint_path(&dir, boundary))?;
+        }
+        Ok(())
+    }
+
+    /// The last segment goes too, when all that it holds is purged.
+    fn delete_purged_end(&self, segments: &mut Segments) -> Result<(), OpenError> {
+        let first = self.hard_state.first;
+        let scanned_end = |(file, scan): &(SegmentFile, Scan)| file.base + scan.frames.len() as u64;
+        if segments.scanned.last().is_some_and(|last| scanned_end(last) <= first) {
+            for (file, _) in segments.scanned.drain(..) {
+                self.remove(&file.path)?;
+            }
+        }
+        if segments.scanned.is_empty()
+            && segments.sealed.last().is_some_and(|last| last.last() < first)
+        {
+            for sealed in segments.sealed.drain(..) {
+                self.remove(sealed.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn candidates(&self, files: &Files) -> Result<Vec<Candidate>, OpenError> {
+        let mut candidates = Vec::new();
+        for base in &files.segments {
+            let is_last = files.segments.last() == Some(base);
+            candidates.extend(self.candidate(*base, is_last)?);
+        }
+        Ok(candidates)
+    }
+
+    /// Opens a file and checks its header. `None` when it was deleted: the last one, whose header a crash kept from
+    /// becoming durable, and which therefore never held a frame.
+    fn candidate(&self, base: u64, is_last: bool) -> Result<Option<Candidate>, OpenError> {
+        let path = segment_path(&self.options.log_dir(), base);
+        let failed = io_error(&path);
+        let file = self.disk.open(&path).map_err(&failed)?;
+        let size = file.size().map_err(&failed)?;
+        let mut bytes = vec![0; SEGMENT_HEADER_SIZE];
+        let decoded = if size < SEGMENT_HEADER_SIZE as u64 {
+            Err(FormatError::bad(0, "segment header: cut short"))
+        } else {
+            file.read_at(&mut bytes, 0).map_err(&failed)?;
+            SegmentHeader::decode(&bytes)
+        };
+        let header = match decoded {
+            Ok(header) => header,
+            Err(FormatError::Version { found }) => {
+                return Err(OpenError::Version {
+                    file: path.clone(),
+                    found,
+                    known: SEGMENT_VERSION,
+                });
+            }
+            Err(error) => {
+                let may_be_new = is_last
+                    && self.watermark != Found::Bad
+                    && self.watermark.index().is_none_or(|durable| durable < base);
+                let frames = SEGMENT_HEADER_SIZE as u64;
+                if may_be_new && is_zero_from(file.as_ref(), &path, size, frames)? {
+                    self.remove(&path)?;
+                    return Ok(None);
+                }
+                return Err(damage(&path, 0, error).into());
+            }
+        };
+        let candidate = Candidate {
+            path: path.clone(),
+            file,
+            size,
+            header,
+        };
+        self.check_header(&candidate, base)?;
+        Ok(Some(candidate))
+    }
+
+    fn check_header(&self, candidate: &Candidate, base: u64) -> Result<(), OpenError> {
+        let header = &candidate.header;
+        let cluster_id = self.options.identity.cluster_id;
+        if (header.cluster_id, header.group) != (cluster_id, self.group) {
+            return Err(foreign(
+                &candidate.path,
+                format!("cluster {cluster_id:02x?}, group {}", self.group),
+                format!("cluster {:02x?}, group {}", header.cluster_id, header.group),
+            ));
+        }
+        if header.base != base {
+            let found = header.base;
+            let error = FormatError::bad(0, format!("segment {base} expected, {found} found"));
+            return Err(damage(&candidate.path, 0, error).into());
+        }
+        Ok(())
+    }
+
+    fn check_first(&self, candidates: &[Candidate]) -> Result<(), OpenError> {
+        let first = self.hard_state.first;
+        let Some(candidate) = candidates.first() else {
+            return Ok(());
+        };
+        if candidate.header.base > first {
+            let base = candidate.header.base;
+            let path = segment_path(&self.options.log_dir(), first);
+            let error = FormatError::bad(
+                0,
+                format!("the log begins with entry {first}, its first segment with {base}: one is missing"),
+            );
+            return Err(damage(&path, 0, error).into());
+        }
+        Ok(())
+    }
+
+    /// The segment as a sealed one, if its footer is there. A footer that is not whole is what an interrupted sealing
+    /// leaves, unless the checkpoint that is written after it is there.
+    fn open_sealed(
+        &self,
+        candidate: &Candidate,
+        following: Option<SegmentHeader>,
+        files: &Files,
+    ) -> Result<Option<Sealed>, OpenError> {
+        let was_sealed = following.is_some_and(|next| files.boundaries.contains(&next.base));
+        let unsealed = |error: FormatError| match was_sealed {
+            true => Err(damage(&candidate.path, 0, error).into()),
+            false => Ok(None),
+        };
+        let failed = io_error(&candidate.path);
+        let mut trailer = vec![0; TRAILER_SIZE];
+        let frames = (SEGMENT_HEADER_SIZE + TRAILER_SIZE) as u64;
+        if candidate.size >= frames {
+            let at = candidate.size - TRAILER_SIZE as u64;
+            candidate.file.read_at(&mut trailer, at).map_err(&failed)?;
+        }
+        if !Footer::is_present(&trailer) {
+            return unsealed(FormatError::bad(0, "the footer of a sealed segment is gone"));
+        }
+        let map = candidate.file.map().map_err(&failed)?;
+        let sealed = match Sealed::open(&candidate.path, map) {
+            Ok(sealed) => sealed,
+            Err(FormatError::Version { found }) => {
+                return Err(OpenError::Version {
+                    file: candidate.path.clone(),
+                    found,
+                    known: SEGMENT_VERSION,
+                });
+            }
+            Err(error) => return unsealed(error),
+        };
+        let (header, footer) = (&candidate.header, sealed.footer());
+        let same = (footer.base, footer.chain_start) == (header.base, header.chain_start)
+            && (footer.group, footer.cluster_id) == (header.group, header.cluster_id);
+        if !same {
+            let error = FormatError::bad(0, "the footer is another segment's");
+            return Err(damage(&candidate.path, footer.frames_end, error).into());
+        }
+        Ok(Some(sealed))
+    }
+
+    /// Walks an unsealed segment: where the next one must begin. The last one is dropped when it has no frame.
+    fn scan(
+        &self,
+        candidate: &Candidate,
+        following: Option<SegmentHeader>,
+        segments: &mut Segments,
+    ) -> Result<Option<(u64, u32)>, OpenError> {
+        let end = match following {
+            Some(next) => End::Next {
+                index: next.base,
+                chain_crc: next.chain_start,
+            },
+            None => End::Open {
+                durable: self.watermark.index(),
+                watermark_is_bad: self.watermark == Found::Bad,
+            },
+        };
+        let scan = Scanner::new(
+            candidate.file.as_ref(),
+            &candidate.path,
+            candidate.size,
+            candidate.header,
+            self.seed,
+        )
+        .run(end)?;
+        if scan.frames.is_empty() && following.is_none() {
+            self.remove(&candidate.path)?;
+            return Ok(None);
+        }
+        let next = (
+            candidate.header.base + scan.frames.len() as u64,
+            scan.chain_crc,
+        );
+        let capacity = match following {
+            Some(_) => candidate.size,
+            None => self.options.segment_size.max(scan.end),
+        };
+        let file = SegmentFile::planned(
+            &self.options.log_dir(),
+            candidate.header.base,
+            capacity,
+            candidate.header.chain_start,
+        );
+        file.set_file(Arc::clone(&candidate.file));
+        segments.scanned.push((file, scan));
+        Ok(Some(next))
+    }
+}
+
+impl Candidate {
+    fn check_follows(&self, index: u64, chain: u32) -> Result<(), OpenError> {
+        let found = (self.header.base, self.header.chain_start);
+        if found == (index, chain) {
+            return Ok(());
+        }
+        let error = FormatError::bad(
+            0,
+            format!(
+                "the segment before ends before entry {index} (chain crc {chain:08x}), this one begins with entry {} \
+                 (chain crc {:08x})",
+                found.0, found.1
+            ),
+        );
+        Err(damage(&self.path, 0, error).into())
+    }
+}

@@ -1,0 +1,166 @@
+//! The watermark's file: how far the log was durable, written after every sync group, with no sync of its own.
+//!
+//! Promises: it never says more than is durable: a cut of the log lowers it, durably and in both slots, before the file
+//! is cut. It may say less. Must not know: what follows from it at open.
+
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::LogOptions;
+use super::hard_state::foreign;
+use super::queue::Mark;
+use crate::error::{OpenError, WriteError};
+use crate::format::fields::FormatError;
+use crate::format::watermark::{
+    WATERMARK_SIZE, WATERMARK_SLOT, WATERMARK_VERSION, Watermark,
+};
+use crate::io::{Disk, DiskFile};
+
+const SLOTS: [u64; 2] = [0, WATERMARK_SLOT];
+
+/// What the file said at open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The newest slot.
+    Known(Watermark),
+    /// Nothing was ever written.
+    Nothing,
+    /// Both slots are bad: how far the log was durable is not known.
+    Bad,
+}
+
+impl Found {
+    /// The last entry that is known to have been durable.
+    pub(super) fn index(&self) -> Option<u64> {
+        match self {
+            Self::Known(mark) => mark.last.map(|last| last.index),
+            Self::Nothing | Self::Bad => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct WatermarkFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    group: u32,
+    cluster_id: [u8; 16],
+    sequence: u64,
+}
+
+impl WatermarkFile {
+    /// Opens the file, or creates it: what it said, too.
+    pub(super) fn open(
+        disk: &dyn Disk,
+        options: &LogOptions,
+        group: u32,
+        exists: bool,
+    ) -> Result<(Self, Found), OpenError> {
+        let path = options.watermark_path();
+        let failed = |source| OpenError::Io {
+            file: options.watermark_path(),
+            source,
+        };
+        let file = match exists {
+            true => disk.open(&path),
+            false => disk.create(&path),
+        }
+        .map_err(failed)?;
+        let mut slots = [[0; WATERMARK_SIZE]; 2];
+        for (bytes, at) in slots.iter_mut().zip(SLOTS) {
+            match file.read_at(bytes, at) {
+                Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+                    return Err(failed(error));
+                }
+                _ => {}
+            }
+        }
+        file.allocate(2 * WATERMARK_SLOT)
+            .and_then(|()| file.sync())
+            .and_then(|()| disk.sync_dir(&options.dir))
+            .map_err(failed)?;
+        let mut opened = Self {
+            file,
+            path,
+            group,
+            cluster_id: options.identity.cluster_id,
+            sequence: 0,
+        };
+        let found = opened.found(&slots)?;
+        if let Found::Known(mark) = &found {
+            opened.sequence = mark.sequence;
+        }
+        Ok((opened, found))
+    }
+
+    fn found(&self, slots: &[[u8; WATERMARK_SIZE]; 2]) -> Result<Found, OpenError> {
+        let mut newest: Option<Watermark> = None;
+        for slot in slots {
+            match Watermark::decode(slot) {
+                Ok(mark) if newest.is_none_or(|newest| newest.sequence < mark.sequence) => {
+                    newest = Some(mark);
+                }
+                Ok(_) | Err(FormatError::Bad { .. }) => {}
+                Err(FormatError::Version { found }) => {
+                    return Err(OpenError::Version {
+                        file: self.path.clone(),
+                        found,
+                        known: WATERMARK_VERSION,
+                    });
+                }
+            }
+        }
+        let Some(mark) = newest else {
+            let untouched = slots.iter().flatten().all(|byte| *byte == 0);
+            return Ok(if untouched { Found::Nothing } else { Found::Bad });
+        };
+        if (mark.cluster_id, mark.group) != (self.cluster_id, self.group) {
+            return Err(foreign(
+                &self.path,
+                format!("cluster {:02x?}, group {}", self.cluster_id, self.group),
+                format!("cluster {:02x?}, group {}", mark.cluster_id, mark.group),
+            ));
+        }
+        Ok(Found::Known(mark))
+    }
+
+    /// The log is durable up to `mark`. Not synced: after a crash of the system an older mark may stand there.
+    pub(super) fn raise(&mut self, mark: &Mark, sync_group: u64) -> Result<(), WriteError> {
+        self.sequence += 1;
+        let bytes = Watermark {
+            group: self.group,
+            cluster_id: self.cluster_id,
+            sequence: self.sequence,
+            sync_group,
+            last: mark.last,
+            base: mark.base,
+            position: mark.position,
+            chain_crc: mark.chain_crc,
+        }
+        .encode();
+        let slot = (self.sequence % 2) * WATERMARK_SLOT;
+        self.file
+            .write_at(&[IoSlice::new(&bytes)], slot)
+            .map_err(|error| self.failed(&error))
+    }
+
+    /// The log will end at `mark`: durable in both slots on return, lest an older, higher mark call the cut damage.
+    pub(super) fn set(&mut self, mark: &Mark, sync_group: u64) -> Result<(), WriteError> {
+        for _ in SLOTS {
+            self.raise(mark, sync_group)?;
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> Result<(), WriteError> {
+        self.file.sync().map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &std::io::Error) -> WriteError {
+        WriteError {
+            cause: format!("{}: {error}", self.path.display()),
+        }
+    }
+}

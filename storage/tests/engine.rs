@@ -1,0 +1,444 @@
+//! The log engine as its callers see it: order, durability across reopening, rolling, sealing, truncating, purging.
+
+mod support;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use inkstone_storage::error::{OpenError, ReadError};
+use inkstone_storage::log::Log;
+use inkstone_storage::types::{BatchOutcome, EntryId, LogId, Vote};
+use support::*;
+
+const LOG: LogId = LogId(4);
+const OTHER: LogId = LogId(9);
+
+fn taken(base_offset: u64) -> BatchOutcome {
+    BatchOutcome::Taken { base_offset }
+}
+
+/// Appends `count` entries of one batch of two records each, applied as they are appended; sealed at boundaries.
+fn fill(log: &Log, first: u64, count: u64) {
+    for index in first..first + count {
+        let bodies = vec![noise(index, 700), format!("record of {index}").into_bytes()];
+        append(log, vec![batches(index, &[(LOG, bodies)])]);
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+        log.note_applied(index, &[taken(2 * index)]);
+    }
+    barrier(log);
+}
+
+#[test]
+fn entries_survive_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries: Vec<_> = (0..50_u64)
+        .map(|index| command(index, vec![b'x'; (index * 37 % 900) as usize]))
+        .collect();
+    let log = open(dir.path());
+    append(&log, entries[..20].to_vec());
+    append(&log, entries[20..].to_vec());
+    assert_eq!(all(&log), entries);
+    let state = log.state();
+    assert_eq!(state.durable, Some(id(49)));
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(all(&log), entries);
+    assert_eq!(log.state(), state);
+    assert!(segments(dir.path()).len() > 1, "the log has rolled");
+    assert_eq!(log.terms(), vec![id(0)]);
+}
+
+#[test]
+fn an_entry_larger_than_a_segment_gets_one_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = vec![
+        command(0, "small"),
+        command(1, vec![7; 100_000]),
+        command(2, "small"),
+    ];
+    let log = open(dir.path());
+    append(&log, entries.clone());
+    drop(log);
+    assert_eq!(all(&open(dir.path())), entries);
+    assert_eq!(segments(dir.path()).len(), 3);
+}
+
+#[test]
+fn callbacks_come_in_the_order_of_the_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for index in 0..200 {
+        let noted = Arc::clone(&order);
+        let seen = log.clone();
+        let done = Box::new(move |outcome: Result<(), _>| {
+            outcome.unwrap();
+            assert!(seen.state().durable >= Some(id(index)));
+            noted.lock().unwrap().push(index);
+        });
+        log.append(vec![command(index, vec![0; 300])], done).unwrap();
+        assert_eq!(log.state().last, Some(id(index)));
+    }
+    barrier(&log);
+    assert_eq!(*order.lock().unwrap(), (0..200).collect::<Vec<_>>());
+    assert!(log.has_room());
+}
+
+#[test]
+fn the_tail_serves_what_is_recent_and_says_when_it_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(inkstone_storage::log::LogOptions {
+        tail_size: 1500,
+        ..options(dir.path())
+    })
+    .unwrap();
+    append(&log, (0..10).map(|index| command(index, vec![1; 400])).collect());
+    assert!(log.entries_in_tail(0, 10, 1 << 20).is_none());
+    assert_eq!(log.entries_in_tail(9, 10, 0).unwrap().len(), 1);
+    assert_eq!(log.entries_in_tail(10, 20, 0), Some(Vec::new()));
+    assert_eq!(log.entries(0, 10, 900).unwrap().len(), 2);
+    assert_eq!(all(&log).len(), 10);
+}
+
+#[test]
+fn sealed_records_are_read_by_offset_before_and_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 100);
+    let check = |log: &Log, end: u64| {
+        let mut next = 0;
+        while next < end {
+            let chunk = log.read(LOG, next, u64::MAX, 3000).unwrap();
+            for record in &chunk.records {
+                assert_eq!(record.offset, next);
+                if next % 2 == 1 {
+                    let body = format!("record of {}", next / 2);
+                    assert_eq!(record.body, body.as_bytes());
+                }
+                next += 1;
+            }
+            assert_eq!(chunk.next_offset, next);
+        }
+        assert!(log.read(LOG, end, u64::MAX, 1).unwrap().records.is_empty());
+        assert!(log.read(OTHER, 0, u64::MAX, 1).unwrap().records.is_empty());
+    };
+    check(&log, 200);
+    log.verify().unwrap();
+    let before = log.state();
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(log.state(), before);
+    let found = log.checkpoint().unwrap();
+    assert!(found.applied.index > 50);
+    assert_eq!(found, checkpoint(found.applied.index));
+    check(&log, 2 * (found.applied.index + 1));
+    for index in found.applied.index + 1..100 {
+        log.note_applied(index, &[taken(2 * index)]);
+    }
+    check(&log, 200);
+    assert_eq!(log.offset_at_time(LOG, 0, 30).unwrap(), Some(60));
+    assert_eq!(log.offset_at_time(LOG, 61, 30).unwrap(), Some(61));
+    assert_eq!(log.offset_at_time(LOG, 0, 99).unwrap(), Some(198));
+    assert_eq!(log.offset_at_time(LOG, 0, 100).unwrap(), None);
+    let entries = log.read_entries(0, 100, usize::MAX).unwrap();
+    assert_eq!(entries.len(), 100);
+    assert!(entries.iter().all(|entry| entry.batches[0].1[0].offset == 2 * entry.index));
+}
+
+#[test]
+fn records_of_refused_batches_are_never_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let body = |text: &str| vec![text.as_bytes().to_vec()];
+    let parts = [
+        (LOG, body("one")),
+        (LOG, body("refused")),
+        (OTHER, body("else")),
+        (LOG, body("two")),
+    ];
+    append(&log, vec![batches(0, &parts)]);
+    assert!(log.read(LOG, 0, 9, 99).unwrap().records.is_empty(), "not applied yet");
+    assert!(log.read_entries(0, 1, 99).unwrap()[0].batches.is_empty());
+    log.note_applied(0, &[taken(0), BatchOutcome::Refused, taken(0), taken(1)]);
+    let check = |log: &Log| {
+        let chunk = log.read(LOG, 0, u64::MAX, 1 << 20).unwrap();
+        let bodies: Vec<_> = chunk.records.iter().map(|record| &record.body[..]).collect();
+        assert_eq!(bodies, [b"one", b"two"]);
+        assert_eq!(log.read(OTHER, 0, 9, 99).unwrap().records.len(), 1);
+        let entry = &log.read_entries(0, 1, 1 << 20).unwrap()[0];
+        let offsets: Vec<_> = entry
+            .batches
+            .iter()
+            .map(|(log, records)| (*log, records[0].offset))
+            .collect();
+        assert_eq!(offsets, [(LOG, 0), (OTHER, 0), (LOG, 1)]);
+    };
+    check(&log);
+    let mut next = 1;
+    while !log.is_boundary(next - 1) {
+        append(&log, vec![command(next, vec![0; 3000])]);
+        next += 1;
+    }
+    log.seal(next - 1, checkpoint(next - 2));
+    barrier(&log);
+    check(&log);
+    drop(log);
+    check(&open(dir.path()));
+}
+
+#[test]
+fn a_read_stops_at_its_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 5);
+    assert_eq!(log.read(LOG, 3, 6, usize::MAX).unwrap().records.len(), 3);
+    assert_eq!(log.read(LOG, 3, 6, 0).unwrap().records.len(), 1);
+    assert_eq!(log.read(LOG, 0, 10, 700).unwrap().records.len(), 1);
+    assert_eq!(log.read(LOG, 0, 10, 720).unwrap().records.len(), 2);
+}
+
+#[test]
+fn truncated_entries_do_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, (0..60).map(|index| command(index, vec![1; 900])).collect());
+    let files = segments(dir.path()).len();
+    truncate(&log, Some(20));
+    assert_eq!(log.state().last, Some(id(20)));
+    assert_eq!(log.state().durable, Some(id(20)));
+    assert!(segments(dir.path()).len() < files);
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(all(&log).len(), 21);
+    let other = EntryId {
+        term: 2,
+        node: 1,
+        index: 21,
+    };
+    let entry = inkstone_storage::types::Entry {
+        id: other,
+        ..command(21, "another history")
+    };
+    append(&log, vec![entry.clone()]);
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(all(&log).len(), 22);
+    assert_eq!(all(&log).last(), Some(&entry));
+    assert_eq!(log.terms(), vec![id(0), other]);
+    assert_eq!(log.entry_id(21).unwrap(), Some(other));
+    assert_eq!(log.entry_id(22).unwrap(), None);
+}
+
+#[test]
+fn truncating_overtakes_what_is_not_written_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    for round in 1..30_u64 {
+        let ids = |index| EntryId {
+            term: round,
+            node: 1,
+            index,
+        };
+        for index in 0..10 {
+            let entry = inkstone_storage::types::Entry {
+                id: ids(index),
+                ..command(index, vec![3; 500])
+            };
+            log.append(vec![entry], Box::new(|_| ())).unwrap();
+        }
+        assert_eq!(log.entries(0, 10, usize::MAX).unwrap().len(), 10);
+        if round < 29 {
+            log.truncate_after(None, Box::new(|_| ())).unwrap();
+            assert_eq!(log.state().last, None);
+        }
+    }
+    barrier(&log);
+    assert_eq!(log.state().durable.map(|last| (last.term, last.index)), Some((29, 9)));
+    drop(log);
+    let found = all(&open(dir.path()));
+    assert_eq!(found.len(), 10);
+    assert!(found.iter().all(|entry| entry.id.term == 29));
+}
+
+#[test]
+fn purging_in_the_middle_keeps_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 100);
+    let files = segments(dir.path()).len();
+    purge(&log, id(45));
+    let check = |log: &Log| {
+        assert_eq!(log.state().purged, Some(id(45)));
+        assert_eq!(log.entry_id(45).unwrap(), Some(id(45)));
+        assert_eq!(log.entry_id(44).unwrap(), None);
+        assert_eq!(all(log).first().unwrap().id, id(46));
+        assert!(matches!(
+            log.entries(45, 50, 1),
+            Err(ReadError::Purged { at: 45, first: 46 })
+        ));
+        assert!(matches!(
+            log.read(LOG, 91, 100, 1),
+            Err(ReadError::Purged { at: 91, first: 92 })
+        ));
+        assert_eq!(log.read(LOG, 92, 94, 9999).unwrap().records.len(), 2);
+        assert_eq!(log.terms(), vec![id(46)]);
+    };
+    check(&log);
+    assert!(segments(dir.path()).len() < files);
+    drop(log);
+    let log = open(dir.path());
+    check(&log);
+    append(&log, vec![command(100, "on it goes")]);
+}
+
+#[test]
+fn purging_behind_the_end_restarts_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 40);
+    log.save_snapshot(&checkpoint(1000)).unwrap();
+    purge(&log, id(1000));
+    assert!(segments(dir.path()).is_empty());
+    assert_eq!(log.state().last, Some(id(1000)));
+    append(&log, vec![command(1001, "next")]);
+    assert_eq!(log.state().durable, Some(id(1001)));
+    let state = log.state();
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(log.state(), state);
+    assert_eq!(all(&log).len(), 1);
+    assert_eq!(log.snapshot(), Some(checkpoint(1000)));
+    assert_eq!(log.checkpoint(), Some(checkpoint(1000)));
+}
+
+#[test]
+fn purging_everything_survives_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 40);
+    purge(&log, id(39));
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(log.state().last, Some(id(39)));
+    append(&log, vec![command(40, "next")]);
+    drop(log);
+    assert_eq!(all(&open(dir.path())).len(), 1);
+}
+
+#[test]
+fn a_log_may_begin_anywhere_and_notices_when_its_first_segment_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, (7..60).map(|index| command(index, vec![1; 900])).collect());
+    drop(log);
+    drop(open(dir.path()));
+    std::fs::remove_file(&segments(dir.path())[0]).unwrap();
+    assert!(matches!(open_error(dir.path()), OpenError::Damaged(_)));
+}
+
+#[test]
+fn a_vote_survives_the_loss_of_either_slot_and_not_of_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let vote = Vote {
+        term: 3,
+        node: 8,
+        committed: true,
+    };
+    let log = open(dir.path());
+    wait(|done| log.save_vote(Vote { term: 2, ..vote }, done)).unwrap();
+    wait(|done| log.save_vote(vote, done)).unwrap();
+    drop(log);
+    let path = dir.path().join("group-1/hard-state");
+    for slot in [0, 4096] {
+        flip(&path, slot + 60);
+        assert_eq!(open(dir.path()).vote(), Some(vote), "slot at {slot}");
+    }
+    flip(&path, 60);
+    flip(&path, 4096 + 60);
+    let before = std::fs::read(&path).unwrap();
+    let OpenError::Damaged(damage) = open_error(dir.path()) else {
+        panic!("damage expected");
+    };
+    assert_eq!(damage.file, path);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_lost_hard_state_is_not_taken_for_a_new_log() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&open(dir.path()), vec![command(0, "x")]);
+    std::fs::remove_file(dir.path().join("group-1/hard-state")).unwrap();
+    assert!(matches!(open_error(dir.path()), OpenError::Damaged(_)));
+}
+
+#[test]
+fn files_of_another_cluster_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&open(dir.path()), vec![command(0, "x")]);
+    let mut options = options(dir.path());
+    options.identity.cluster_id = [6; 16];
+    assert!(matches!(Log::open(options), Err(OpenError::Foreign { .. })));
+}
+
+#[test]
+fn whatever_write_or_sync_fails_everybody_is_answered_and_the_log_stops() {
+    // A run of this length needs more operations than are tried here.
+    for allowed in 0..60 {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, left) = FailingDisk::new();
+        let log = Log::open_on(disk, options(dir.path())).unwrap();
+        left.store(allowed, Ordering::SeqCst);
+        let mut waiting = Vec::new();
+        for index in 0..80 {
+            let (done, outcome) = callback();
+            if log.append(vec![command(index, vec![0; 900])], done).is_ok() {
+                waiting.push(outcome);
+            }
+            if index % 10 == 9 {
+                // Lets the writer go on, so that groups differ in size.
+                waiting.last().map(|outcome| outcome.recv().unwrap()).map_or((), drop);
+                waiting.pop();
+            }
+        }
+        let outcomes: Vec<_> = waiting
+            .into_iter()
+            .map(|outcome| outcome.recv().expect("answered").is_ok())
+            .collect();
+        let acknowledged = outcomes.iter().take_while(|ok| **ok).count();
+        assert!(
+            outcomes[acknowledged..].iter().all(|ok| !ok),
+            "nothing succeeds behind a failure"
+        );
+        assert!(log.failure().is_some(), "{allowed} operations suffice for the run");
+        let durable = log.state().durable;
+        assert!(log.append(vec![], Box::new(|_| ())).is_err());
+        assert!(log.save_snapshot(&checkpoint(1)).is_err());
+        log.wait_for_room();
+        drop(log);
+        let log = open(dir.path());
+        assert!(log.state().last >= durable, "what was durable is there");
+    }
+}
+
+#[test]
+fn the_checkpoint_at_open_is_never_ahead_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 40);
+    drop(log);
+    let newest = open(dir.path()).checkpoint().unwrap();
+    let path = dir.path().join(format!(
+        "group-1/log/{:020}.ckpt",
+        newest.applied.index + 1
+    ));
+    flip(&path, 80);
+    let older = open(dir.path()).checkpoint().unwrap();
+    assert!(older.applied < newest.applied);
+    let log = open(dir.path());
+    log.save_snapshot(&checkpoint(30)).unwrap();
+    drop(log);
+    let found = open(dir.path()).checkpoint().unwrap();
+    assert_eq!(found.applied.index, older.applied.index.max(30));
+}

@@ -1,0 +1,254 @@
+//! What the log's tests share: entries, waiting for callbacks, files, and a disk that fails.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
+
+use bytes::Bytes;
+use inkstone_storage::error::{OpenError, WriteError};
+use inkstone_storage::format::batch::{EncodedBatch, join};
+use inkstone_storage::io::{Disk, DiskFile, Map, RealDisk};
+use inkstone_storage::log::{Checkpoint, Done, Log, LogOptions};
+use inkstone_storage::types::{Entry, EntryId, EntryKind, Identity, LogId, NewRecord};
+
+pub const HEADER: usize = 4096;
+
+pub fn options(dir: &Path) -> LogOptions {
+    LogOptions {
+        dir: dir.join("group-1"),
+        identity: Identity {
+            cluster_id: [5; 16],
+            node_id: 77,
+        },
+        group: 1,
+        segment_size: 16 << 10,
+        tail_size: 0,
+        queue_size: 1 << 20,
+    }
+}
+
+pub fn open(dir: &Path) -> Log {
+    Log::open(options(dir)).expect("the log opens")
+}
+
+pub fn open_error(dir: &Path) -> OpenError {
+    Log::open(options(dir)).expect_err("the log does not open")
+}
+
+pub fn id(index: u64) -> EntryId {
+    EntryId {
+        term: 1,
+        node: 9,
+        index,
+    }
+}
+
+pub fn command(index: u64, payload: impl Into<Bytes>) -> Entry {
+    Entry {
+        id: id(index),
+        kind: EntryKind::Command,
+        payload: payload.into(),
+    }
+}
+
+pub fn record(timestamp: i64, body: impl Into<Bytes>) -> NewRecord {
+    NewRecord {
+        timestamp,
+        attributes: Vec::new(),
+        body: body.into(),
+    }
+}
+
+/// An entry of one batch for each list of bodies, all to the given logs; the records' time is the entry's index.
+pub fn batches(index: u64, batches: &[(LogId, Vec<Vec<u8>>)]) -> Entry {
+    let encoded: Vec<EncodedBatch> = batches
+        .iter()
+        .map(|(log, bodies)| {
+            let time = i64::try_from(index).expect("a small index");
+            let records: Vec<NewRecord> = bodies
+                .iter()
+                .map(|body| record(time, body.clone()))
+                .collect();
+            EncodedBatch::encode(*log, None, None, &records)
+        })
+        .collect();
+    Entry {
+        id: id(index),
+        kind: EntryKind::Batches,
+        payload: join(&encoded, 0),
+    }
+}
+
+/// Bytes that LZ4 cannot make smaller, the same for the same seed.
+pub fn noise(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(size);
+    for _ in 0..size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.push(state.to_le_bytes()[3]);
+    }
+    bytes
+}
+
+type Outcome = Result<(), WriteError>;
+
+/// A callback, and where its outcome arrives.
+pub fn callback() -> (Done, mpsc::Receiver<Outcome>) {
+    let (tx, rx) = mpsc::sync_channel(1);
+    let done = Box::new(move |outcome| drop(tx.send(outcome)));
+    (done, rx)
+}
+
+pub fn wait(change: impl FnOnce(Done) -> Outcome) -> Outcome {
+    let (done, rx) = callback();
+    change(done)?;
+    rx.recv().expect("every change is answered")
+}
+
+pub fn append(log: &Log, entries: Vec<Entry>) {
+    wait(|done| log.append(entries, done)).expect("appended");
+}
+
+pub fn truncate(log: &Log, index: Option<u64>) {
+    wait(|done| log.truncate_after(index, done)).expect("truncated");
+}
+
+pub fn purge(log: &Log, id: EntryId) {
+    wait(|done| log.purge(id, done)).expect("purged");
+}
+
+/// Waits until the writer has done all that was asked of it.
+pub fn barrier(log: &Log) {
+    append(log, Vec::new());
+}
+
+pub fn checkpoint(index: u64) -> Checkpoint {
+    Checkpoint {
+        applied: id(index),
+        body: Bytes::from(format!("state as of {index}")),
+    }
+}
+
+pub fn all(log: &Log) -> Vec<Entry> {
+    let first = log.state().purged.map_or(0, |purged| purged.index + 1);
+    let mut found: Vec<Entry> = Vec::new();
+    loop {
+        let next = found.last().map_or(first, |entry| entry.id.index + 1);
+        let more = log.entries(next, u64::MAX, 1000).expect("readable");
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+pub fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir.join("group-1/log"))
+        .expect("the log's directory")
+        .map(|item| item.expect("an item").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+pub fn flip(path: &Path, position: usize) {
+    let mut bytes = std::fs::read(path).expect("the file");
+    bytes[position] ^= 1;
+    std::fs::write(path, bytes).expect("written");
+}
+
+/// Bytes of a frame with that much payload.
+pub fn frame_size(payload: usize) -> usize {
+    (64 + payload).next_multiple_of(8)
+}
+
+/// A real disk that fails every write and sync once so many have succeeded.
+#[derive(Debug)]
+pub struct FailingDisk {
+    left: Arc<AtomicI64>,
+}
+
+impl FailingDisk {
+    pub fn new() -> (Arc<Self>, Arc<AtomicI64>) {
+        let left = Arc::new(AtomicI64::new(i64::MAX));
+        let disk = Arc::new(Self {
+            left: Arc::clone(&left),
+        });
+        (disk, left)
+    }
+
+    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(FailingFile {
+            file,
+            left: Arc::clone(&self.left),
+        })
+    }
+}
+
+fn spend(left: &AtomicI64) -> io::Result<()> {
+    if left.fetch_sub(1, Ordering::SeqCst) > 0 {
+        return Ok(());
+    }
+    Err(io::Error::other("the disk is broken"))
+}
+
+impl Disk for FailingDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.wrap(RealDisk.open(path)?))
+    }
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.wrap(RealDisk.create(path)?))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        spend(&self.left)?;
+        RealDisk.sync_dir(dir)
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    file: Arc<dyn DiskFile>,
+    left: Arc<AtomicI64>,
+}
+
+impl DiskFile for FailingFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        self.file.read_at(buffer, position)
+    }
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        spend(&self.left)?;
+        self.file.write_at(parts, position)
+    }
+    fn sync(&self) -> io::Result<()> {
+        spend(&self.left)?;
+        self.file.sync()
+    }
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        self.file.allocate(size)
+    }
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.file.set_size(size)
+    }
+    fn map(&self) -> io::Result<Map> {
+        self.file.map()
+    }
+}
