@@ -4,7 +4,6 @@
 //! an error, and the shard is rebuilt. Must not know: tantivy, files.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use super::schema::FORMAT_VERSION;
 use super::tokenizer::ANALYZER_VERSION;
@@ -28,7 +27,6 @@ pub(super) struct Payload {
 impl Payload {
     /// Lines of text, the last one the crc of those before: tantivy keeps it in a file that has none of its own.
     pub(super) fn encode(&self) -> String {
-        let mut text = format!("inkstone-search {FORMAT_VERSION} {ANALYZER_VERSION}\n");
         let Self {
             from,
             next,
@@ -36,15 +34,14 @@ impl Payload {
             size,
             logs,
         } = self;
-        // Writing to a string cannot fail.
-        let written = writeln!(text, "shard {from} {next} {documents} {size}").is_ok()
-            && logs
-                .iter()
-                .all(|(log, next)| writeln!(text, "log {} {next}", log.0).is_ok());
-        debug_assert!(written);
+        let version = format!("inkstone-search {FORMAT_VERSION} {ANALYZER_VERSION}\n");
+        let shard = format!("shard {from} {next} {documents} {size}\n");
+        let logs = logs
+            .iter()
+            .map(|(log, next)| format!("log {} {next}\n", log.0));
+        let text: String = [version, shard].into_iter().chain(logs).collect();
         let crc = crc32fast::hash(text.as_bytes());
-        text.push_str(&format!("crc {crc}"));
-        text
+        text + &format!("crc {crc}")
     }
 
     /// Reads back; the error says what is wrong.

@@ -39,9 +39,9 @@ impl Plan {
         let mut clauses: Vec<Clause> = vec![(Occur::Must, term(log))];
         match query.root() {
             Node::And(nodes) => {
-                nodes
-                    .iter()
-                    .for_each(|node| plan.require(node, &compiler, &mut clauses));
+                for node in nodes {
+                    plan.require(node, &compiler, &mut clauses);
+                }
             }
             node => plan.require(node, &compiler, &mut clauses),
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use inkstone_storage::search::SearchRequest;
 use inkstone_storage::types::{LogId, Record};
 
-use super::{LOG, all_pages, feed_lines, find, open_at, record, request, shard_dirs};
+use crate::index::{LOG, all_pages, feed_lines, find, open_at, record, request, shard_dirs};
 
 #[test]
 fn records_are_searchable_when_feed_returns_and_stay_so_at_a_commit() {
@@ -34,6 +34,24 @@ fn records_are_searchable_when_feed_returns_and_stay_so_at_a_commit() {
     assert_eq!(find(&searcher, "\"line 7 mod1\" OR 11"), [11, 7]);
     assert_eq!(find(&searcher, "n:4"), [4]);
     assert_eq!(find(&searcher, "timestamp:[30 TO 50} -mod1"), [3]);
+}
+
+#[test]
+fn an_excluded_phrase_that_comes_later_excludes_nothing_earlier() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut feeder, searcher) = open_at(dir.path(), u64::MAX);
+    let bodies = ["b", "a", "a b", "b a", "a b", "b"];
+    let records = (0..)
+        .zip(bodies)
+        .map(|(offset, body)| record(offset, body))
+        .collect();
+    feeder.feed(0, &[(LOG, records)]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(find(&searcher, "-\"a b\""), [5, 3, 1, 0]);
+        assert_eq!(find(&searcher, "NOT (a OR NOT \"a b\")"), []);
+        assert_eq!(find(&searcher, "b -\"a b\" -\"b a\""), [5, 0]);
+        feeder.commit().unwrap();
+    }
 }
 
 #[test]

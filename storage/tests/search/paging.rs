@@ -6,7 +6,7 @@ use inkstone_storage::limits::SEARCH_HITS_MAX;
 use inkstone_storage::search::{QueryError, SearchRequest};
 use inkstone_storage::types::{LogId, Record};
 
-use super::{LOG, feed_lines, find, never, open_at, record, request};
+use crate::index::{LOG, feed_lines, find, never, open_at, record, request};
 
 #[test]
 fn a_page_before_an_offset_is_found_across_windows() {

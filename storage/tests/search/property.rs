@@ -9,7 +9,7 @@ use inkstone_storage::search::{Feeder, Query, SearchRequest, Searcher};
 use inkstone_storage::types::{LogId, Record};
 use proptest::prelude::*;
 
-use super::{all_pages, copy_dir, open_at};
+use crate::index::{all_pages, copy_dir, open_at};
 
 /// What one entry put into logs.
 type Entry = Vec<(LogId, Vec<Record>)>;
