@@ -1,7 +1,7 @@
 //! What the benchmarks share: how a run is asked for, which program is measured, what the disk can do by itself, and the
 //! table that is printed.
 //!
-//! The benchmarks ([`append`](../append.rs), `read`, `search`, `recovery`) each start a real cluster of three processes
+//! The cluster benchmarks (`append`, `read`, `search`, `recovery`) each start a real cluster of three processes
 //! on this machine and measure through the client library, as a user would. Clients and servers share the processors,
 //! so throughput is that of the whole machine. Every run prints the raw cost of a `fdatasync` on the same file system,
 //! because that is what an append waits for: figures of different machines compare only relative to it.

@@ -137,7 +137,7 @@ async fn serve(config: &str, dir: &Path) -> (Option<i32>, String) {
 fn error_line(stderr: &str) -> &str {
     let errors: Vec<&str> = stderr
         .lines()
-        .filter(|line| line.starts_with("error:"))
+        .filter(|line| line.starts_with("inkstone: error: "))
         .collect();
     assert_eq!(errors.len(), 1, "{stderr}");
     errors[0]
