@@ -4,7 +4,9 @@
 //! log row carries a crc of its own, and a frame row is proven by the frame it points to, so that opening a segment need
 //! not read the big sections. Must not know: files; a caller gives it the bytes.
 
-use super::fields::{FormatError, array_at, check_envelope, crc_before, i64_at, put, u32_at, u64_at};
+use super::fields::{
+    FormatError, array_at, check_envelope, crc_before, i64_at, put, u32_at, u64_at,
+};
 use super::segment_header::SEGMENT_VERSION;
 use crate::types::{EntryId, EntryKind, LogId};
 
@@ -440,10 +442,7 @@ impl Footer {
             position,
             what: format!("footer, log rows: {what}"),
         };
-        let bytes = self
-            .rows
-            .row(file, at)
-            .ok_or_else(|| bad("no such row"))?;
+        let bytes = self.rows.row(file, at).ok_or_else(|| bad("no such row"))?;
         if u32_at(bytes, 24) != LogRow::crc(bytes, log.log) {
             return Err(bad("the row's crc does not match"));
         }

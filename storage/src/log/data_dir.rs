@@ -128,19 +128,24 @@ fn failed(file: &Path) -> impl FnOnce(io::Error) -> OpenError {
 
 /// Creates a directory and what is missing above it, so that a power loss does not take away what is later fsynced in it.
 fn create_dir_durably(dir: &Path) -> io::Result<()> {
-    let mut parents = Vec::new();
+    // The directory's own name always, also when it is there: whoever created it may have been killed before the sync.
+    let mut parents = vec![parent_of(dir)];
     let mut missing = dir;
     while !missing.try_exists()? {
-        let parent = match missing.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        parents.push(parent);
-        missing = parent;
+        missing = parent_of(missing);
+        parents.push(parent_of(missing));
     }
     fs::create_dir_all(dir)?;
     // From the top: a name is durable only below durable names.
     parents.into_iter().rev().try_for_each(sync_dir)
+}
+
+fn parent_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        None if dir.has_root() => dir,
+        _ => Path::new("."),
+    }
 }
 
 #[expect(
@@ -208,6 +213,20 @@ mod tests {
         let lock = DirLock::acquire(&deep).unwrap();
         assert_eq!(lock.identity().unwrap(), None);
         assert!(deep.join(LOCK).is_file());
+    }
+
+    #[test]
+    fn every_directory_has_one_above_it_that_can_be_synced() {
+        for (dir, above) in [
+            ("/a/b", "/a"),
+            ("/a", "/"),
+            ("/", "/"),
+            ("a/b", "a"),
+            ("a", "."),
+            ("", "."),
+        ] {
+            assert_eq!(parent_of(Path::new(dir)), Path::new(above), "{dir:?}");
+        }
     }
 
     #[test]

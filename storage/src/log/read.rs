@@ -361,7 +361,8 @@ fn candidate(
             Place::Sealed(sealed) => sealed,
             Place::Live(_) => {
                 let mut rows = state.live.get(&log).into_iter().flatten();
-                let row = rows.find(|row| row.end_offset() > from && row.timestamp_max >= timestamp);
+                let row =
+                    rows.find(|row| row.end_offset() > from && row.timestamp_max >= timestamp);
                 return Ok(row.map_or(Candidate::None, |row| {
                     Candidate::Range(row.base_offset, row.end_offset())
                 }));

@@ -182,7 +182,10 @@ mod tests {
         let mut tail = filled(usize::MAX);
         tail.set_durable(14);
         tail.cut(8);
-        assert_eq!((tail.durable, tail.durable_size), (3, 3 * (100 + ENTRY_OVERHEAD)));
+        assert_eq!(
+            (tail.durable, tail.durable_size),
+            (3, 3 * (100 + ENTRY_OVERHEAD))
+        );
         tail.push(entry(8));
         tail.set_durable(7);
         assert_eq!(tail.durable, 3);

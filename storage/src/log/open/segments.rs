@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::super::LogOptions;
 use super::super::hard_state::foreign;
 use super::super::scan::{End, Scan, Scanner, is_zero_from};
 use super::super::segment::{Sealed, SegmentFile, checkpoint_path, damage, segment_path};
 use super::super::watermark::Found;
-use super::super::LogOptions;
 use super::{Files, io_error};
 use crate::error::OpenError;
 use crate::format::fields::FormatError;
@@ -65,7 +65,8 @@ impl Opening<'_> {
             next = match sealed {
                 Some(sealed) => {
                     if let Some((before, _)) = segments.scanned.last() {
-                        let error = FormatError::bad(0, "unsealed, with a sealed segment behind it");
+                        let error =
+                            FormatError::bad(0, "unsealed, with a sealed segment behind it");
                         return Err(damage(&before.path, 0, error).into());
                     }
                     let next = (sealed.last() + 1, sealed.footer().chain_end);
@@ -115,13 +116,20 @@ impl Opening<'_> {
     fn delete_purged_end(&self, segments: &mut Segments) -> Result<(), OpenError> {
         let first = self.hard_state.first;
         let scanned_end = |(file, scan): &(SegmentFile, Scan)| file.base + scan.frames.len() as u64;
-        if segments.scanned.last().is_some_and(|last| scanned_end(last) <= first) {
+        if segments
+            .scanned
+            .last()
+            .is_some_and(|last| scanned_end(last) <= first)
+        {
             for (file, _) in segments.scanned.drain(..) {
                 self.remove(&file.path)?;
             }
         }
         if segments.scanned.is_empty()
-            && segments.sealed.last().is_some_and(|last| last.last() < first)
+            && segments
+                .sealed
+                .last()
+                .is_some_and(|last| last.last() < first)
         {
             for sealed in segments.sealed.drain(..) {
                 self.remove(sealed.path())?;
@@ -212,7 +220,9 @@ impl Opening<'_> {
             let path = segment_path(&self.options.log_dir(), first);
             let error = FormatError::bad(
                 0,
-                format!("the log begins with entry {first}, its first segment with {base}: one is missing"),
+                format!(
+                    "the log begins with entry {first}, its first segment with {base}: one is missing"
+                ),
             );
             return Err(damage(&path, 0, error).into());
         }
@@ -240,7 +250,10 @@ impl Opening<'_> {
             candidate.file.read_at(&mut trailer, at).map_err(&failed)?;
         }
         if !Footer::is_present(&trailer) {
-            return unsealed(FormatError::bad(0, "the footer of a sealed segment is gone"));
+            return unsealed(FormatError::bad(
+                0,
+                "the footer of a sealed segment is gone",
+            ));
         }
         let map = candidate.file.map().map_err(&failed)?;
         let sealed = match Sealed::open(&candidate.path, map) {
