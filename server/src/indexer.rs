@@ -185,8 +185,7 @@ impl Feed {
     async fn feed(&self, mut feeder: Feeder, next: u64, last: u64) -> Result<Feeder, FeedError> {
         let log = self.log.clone();
         let turn = move || {
-            let first = log.state().purged.map_or(0, |purged| purged.index + 1);
-            let from = next.max(first);
+            let from = next.max(log.state().first_index);
             for entry in log.read_entries(from, last + 1, FEED_SIZE)? {
                 feeder.feed(entry.index, &entry.batches)?;
             }

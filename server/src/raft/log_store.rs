@@ -103,14 +103,16 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> io::Result<Vec<RaftEntry>> {
-        let (mut from, to) = indexes(&range);
+        let (from, to) = indexes(&range);
+        // What is purged is not there to give: the contract allows a short head, and a short tail.
+        let mut next = from.max(self.log.state().first_index);
         let mut entries = Vec::new();
-        while from < to {
-            let chunk = self.read(from, to, READ_SIZE).await?;
+        while next < to {
+            let chunk = self.read(next, to, READ_SIZE).await?;
             if chunk.is_empty() {
                 break;
             }
-            from += chunk.len() as u64;
+            next += chunk.len() as u64;
             entries.extend(chunk);
         }
         Ok(entries)

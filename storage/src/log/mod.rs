@@ -65,6 +65,8 @@ pub type Done = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
 /// What the log holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogState {
+    /// The index of the first entry that is kept, or, in an empty log, of the next one if that is known (else 0).
+    pub first_index: u64,
     /// The last entry that was purged: everything up to it is gone.
     pub purged: Option<EntryId>,
     /// The last entry, durable or not; `purged` when there is none behind it.

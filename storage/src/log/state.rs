@@ -345,6 +345,7 @@ impl State {
 
     pub(super) fn summary(&self) -> LogState {
         LogState {
+            first_index: self.first,
             purged: self.purged,
             last: self.last.or(self.purged),
             durable: self.durable.or(self.purged),
