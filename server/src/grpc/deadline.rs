@@ -39,6 +39,13 @@ impl Deadline {
         }
     }
 
+    /// The earlier of the two.
+    pub(crate) fn min(self, other: Self) -> Self {
+        Self {
+            at: self.at.min(other.at),
+        }
+    }
+
     /// How long until then; zero when it has passed.
     pub(crate) fn remaining(self, clock: Clock) -> Duration {
         self.at

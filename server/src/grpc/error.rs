@@ -382,12 +382,13 @@ pub(crate) fn query(error: &QueryError) -> Status {
 }
 
 /// What became of a forwarded write that was not answered with success: the other node's own answer passes through; a
-/// connection that was never made had no effect; anything else may have.
+/// connection that was never made, or that led to another node, had no effect; anything else may have.
 pub(crate) fn forwarded_write(answer: Status, leader: &NodeInfo) -> Status {
     if detail_of(&answer).is_some() {
         return answer;
     }
-    if never_connected(&answer) {
+    // The peer service refuses what is not meant for it before it looks into it; nothing else gives that code.
+    if never_connected(&answer) || answer.code() == Code::FailedPrecondition {
         let detail = ErrorDetail {
             retryable: true,
             retry_after_ms: NO_LEADER_RETRY_MS,

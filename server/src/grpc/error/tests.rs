@@ -85,6 +85,15 @@ fn refusals_at_apply_had_no_effect_but_for_a_forgotten_receipt() {
         false,
     );
     assert!(missing.message().contains("ink logs create app/web"));
+    let crowded = refused(Refusal::TooManyProducers, "a");
+    check(
+        &crowded,
+        Code::ResourceExhausted,
+        Reason::Busy,
+        NoEffect,
+        false,
+    );
+    assert_eq!(detail(&crowded).bound, "producers_max");
     let forgotten = refused(Refusal::ReceiptForgotten, "a");
     let code = Code::FailedPrecondition;
     check(
@@ -301,6 +310,14 @@ fn a_forward_that_was_never_sent_had_no_effect() {
         true,
     );
     assert_eq!(detail(&passed).leader, Some(node()));
+}
+
+#[test]
+fn a_forward_to_an_address_that_is_another_node_s_now_had_no_effect() {
+    let status = Status::failed_precondition("this is node 8, not 7");
+    let passed = forwarded_write(status, &node());
+    let (code, reason) = (Code::Unavailable, Reason::NotLeader);
+    check(&passed, code, reason, Effect::None, true);
 }
 
 #[test]
