@@ -16,6 +16,7 @@ use tonic::{Code, ConnectError, Status};
 use tonic_types::pb;
 
 use crate::blocking::Busy;
+use crate::grpc::limits::MESSAGE_SIZE_MAX;
 use crate::raft::{ProposeError, ReadIndexError, Refusal};
 
 /// The `Any` type of the detail.
@@ -87,6 +88,16 @@ pub(crate) fn too_large(bound: &str, value: usize, message: impl Into<String>) -
         ..no_effect(Reason::TooLarge)
     };
     status(Code::InvalidArgument, message, &detail)
+}
+
+/// A message of a stream that could not be read, and was not carried out. The library says only by its code that it was
+/// too large.
+pub(crate) fn unreadable(found: Status) -> Status {
+    if detail_of(&found).is_some() || found.code() != Code::OutOfRange {
+        return found;
+    }
+    let message = format!("{}; send smaller batches", found.message());
+    too_large("message_size_max", MESSAGE_SIZE_MAX, message)
 }
 
 /// No log of that name, said by a node that knows all there are.

@@ -297,6 +297,24 @@ fn the_leader_s_own_answer_passes_through_a_forward() {
 }
 
 #[test]
+fn a_message_that_is_too_large_names_the_bound_and_other_failures_stay_what_they_are() {
+    let large = unreadable(Status::out_of_range(
+        "found 9000000 bytes, the limit is 8388608",
+    ));
+    check(
+        &large,
+        Code::InvalidArgument,
+        Reason::TooLarge,
+        Effect::None,
+        false,
+    );
+    assert_eq!(detail(&large).bound, "message_size_max");
+    assert_eq!(detail(&large).bound_value, 8 << 20);
+    let reset = unreadable(Status::cancelled("reset"));
+    assert!(reset.code() == Code::Cancelled && detail_of(&reset).is_none());
+}
+
+#[test]
 fn a_forward_that_was_never_sent_had_no_effect() {
     let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
     let mut status = Status::unavailable("tcp connect error");
