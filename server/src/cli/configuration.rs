@@ -26,6 +26,7 @@ pub(super) fn arguments() -> Vec<Arg> {
     let file = Arg::new("config")
         .long("config")
         .env("INKSTONE_CONFIG")
+        .hide_env_values(true)
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("A TOML file with the keys below [default: none]");
@@ -33,6 +34,7 @@ pub(super) fn arguments() -> Vec<Arg> {
         Arg::new(key.name)
             .long(key.flag)
             .env(key.env)
+            .hide_env_values(true)
             .value_name(key.value)
             .help(key.help)
     });

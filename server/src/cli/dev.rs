@@ -11,13 +11,14 @@ use inkstone_server::node::Node;
 use tokio::sync::watch;
 
 use crate::cli::shutdown::Shutdown;
-use crate::cli::{Failure, block_on, output, start_logging};
+use crate::cli::{EXIT_CODES, Failure, block_on, output, start_logging};
 
 const DATA_DIR: &str = "inkstone-data";
 const LISTEN: &str = "127.0.0.1:7420";
 
 pub(super) fn command() -> Command {
     Command::new("dev")
+        .after_help(EXIT_CODES)
         .about("Runs a cluster in one process on this machine, to try things out")
         .long_about(
             "Runs a cluster in one process on this machine, to try things out. Node k keeps its data in \
@@ -36,7 +37,7 @@ pub(super) fn command() -> Command {
         .arg(
             Arg::new("data-dir")
                 .long("data-dir")
-                .env("INKSTONE_DATA_DIR")
+                .env("INKSTONE_DATA_DIR").hide_env_values(true)
                 .value_name("DIR")
                 .default_value(DATA_DIR)
                 .value_parser(value_parser!(PathBuf))

@@ -90,7 +90,7 @@ fn command() -> Command {
         .arg(
             Arg::new("log-level")
                 .long("log-level")
-                .env("INKSTONE_LOG")
+                .env("INKSTONE_LOG").hide_env_values(true)
                 .value_name("LEVEL")
                 .global(true)
                 .help("error, warn, info, debug or trace, also by module [default: serve info, dev warn]"),

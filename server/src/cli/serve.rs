@@ -6,7 +6,7 @@ use inkstone_server::config::Config;
 use inkstone_server::node::Node;
 
 use crate::cli::shutdown::Shutdown;
-use crate::cli::{Failure, block_on, configuration, output, start_logging};
+use crate::cli::{EXIT_CODES, Failure, block_on, configuration, output, start_logging};
 
 /// The libraries below say more at `info` than an operator wants to know.
 const LOG_LEVEL: &str = "info,openraft=warn,tantivy=warn";
@@ -19,6 +19,7 @@ pub(super) fn command() -> Command {
              variable and a key of the configuration file; a flag wins over the variable, that over the file, that \
              over the default. Prints one line that starts with `ready` once it serves.",
         )
+        .after_help(EXIT_CODES)
         .args(configuration::arguments())
 }
 

@@ -3,6 +3,7 @@
 //! Promises: a request that was begun is never cancelled by a client that goes (P9): it runs in a task of its own, or
 //! in the group. A refusal that may only be this follower's lag is left to the leader.
 
+use futures::TryStreamExt;
 use inkstone_proto::peer_v1::ForwardAppendRequest;
 use inkstone_proto::v1::{AppendRequest, AppendResponse, NodeInfo};
 use tokio::sync::mpsc;
@@ -163,7 +164,7 @@ pub(crate) fn append_session(
         };
         let begin = |request| begin(services.clone(), request);
         session::run(
-            requests,
+            requests.map_err(error::unreadable),
             prost::Message::encoded_len,
             begin,
             stopped,

@@ -39,6 +39,13 @@ impl Deadline {
         }
     }
 
+    /// The earlier of the two.
+    pub(crate) fn min(self, other: Self) -> Self {
+        Self {
+            at: self.at.min(other.at),
+        }
+    }
+
     /// How long until then; zero when it has passed.
     pub(crate) fn remaining(self, clock: Clock) -> Duration {
         self.at
@@ -90,8 +97,8 @@ mod tests {
     fn every_unit_is_read_and_leaves_a_margin() {
         assert_eq!(of("1S"), Some(Duration::from_millis(980)));
         assert_eq!(of("100m"), Some(Duration::from_millis(90)));
-        assert_eq!(of("2M"), Some(Duration::from_secs(120) - DEADLINE_MARGIN));
-        assert_eq!(of("1H"), Some(Duration::from_secs(3_600) - DEADLINE_MARGIN));
+        assert_eq!(of("2M"), Some(Duration::from_millis(119_980)));
+        assert_eq!(of("1H"), Some(Duration::from_millis(3_599_980)));
         assert_eq!(of("1000u"), Some(Duration::from_micros(900)));
         assert_eq!(of("1000n"), Some(Duration::from_nanos(900)));
         assert_eq!(of("0m"), Some(Duration::ZERO));

@@ -16,6 +16,7 @@ use tonic::{Code, ConnectError, Status};
 use tonic_types::pb;
 
 use crate::blocking::Busy;
+use crate::grpc::limits::MESSAGE_SIZE_MAX;
 use crate::raft::{ProposeError, ReadIndexError, Refusal};
 
 /// The `Any` type of the detail.
@@ -87,6 +88,16 @@ pub(crate) fn too_large(bound: &str, value: usize, message: impl Into<String>) -
         ..no_effect(Reason::TooLarge)
     };
     status(Code::InvalidArgument, message, &detail)
+}
+
+/// A message of a stream that could not be read, and was not carried out. The library says only by its code that it was
+/// too large.
+pub(crate) fn unreadable(found: Status) -> Status {
+    if detail_of(&found).is_some() || found.code() != Code::OutOfRange {
+        return found;
+    }
+    let message = format!("{}; send smaller batches", found.message());
+    too_large("message_size_max", MESSAGE_SIZE_MAX, message)
 }
 
 /// No log of that name, said by a node that knows all there are.
@@ -382,12 +393,13 @@ pub(crate) fn query(error: &QueryError) -> Status {
 }
 
 /// What became of a forwarded write that was not answered with success: the other node's own answer passes through; a
-/// connection that was never made had no effect; anything else may have.
+/// connection that was never made, or that led to another node, had no effect; anything else may have.
 pub(crate) fn forwarded_write(answer: Status, leader: &NodeInfo) -> Status {
     if detail_of(&answer).is_some() {
         return answer;
     }
-    if never_connected(&answer) {
+    // The peer service refuses what is not meant for it before it looks into it; nothing else gives that code.
+    if never_connected(&answer) || answer.code() == Code::FailedPrecondition {
         let detail = ErrorDetail {
             retryable: true,
             retry_after_ms: NO_LEADER_RETRY_MS,

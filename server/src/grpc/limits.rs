@@ -47,6 +47,10 @@ pub(crate) const READ_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 pub(crate) const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a search may take.
 pub(crate) const SEARCH_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// How long a search waits for an index to be opened, here or on a member, when nobody has one.
+pub(crate) const INDEX_WAIT: Duration = Duration::from_secs(2);
+/// How often it asks the members.
+pub(crate) const INDEX_TICK: Duration = Duration::from_millis(100);
 /// How long a following read is silent before it sends a heartbeat.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a read that has begun waits for a thread of the busy pool.

@@ -72,7 +72,7 @@ pub(crate) async fn read(
         cursor,
         applied: services.group.applied().subscribe(),
         events,
-        quiet_until: Instant::now() + HEARTBEAT,
+        quiet_until: Deadline::after(services.clock, HEARTBEAT).instant(),
         marked: false,
     };
     tokio::spawn(async move {
@@ -99,11 +99,10 @@ async fn open_cursor(
             .saturating_sub(count)
             .max(info.first_offset),
         Some(From::Timestamp(timestamp)) => {
-            // None has that time yet: a follower of the log waits for the first that does.
-            skip_before = Some(timestamp);
-            offset_at_time(services, info, timestamp)
-                .await?
-                .unwrap_or(info.next_offset)
+            let found = offset_at_time(services, info, timestamp).await?;
+            // None has that time yet: who follows waits for the first that does.
+            skip_before = found.is_none().then_some(timestamp);
+            found.unwrap_or(info.next_offset)
         }
     };
     Ok(Cursor::new(request, start, info.next_offset, skip_before))
@@ -216,7 +215,7 @@ impl Pump {
 
     /// A read that has begun waits for the busy pool: it holds no memory meanwhile.
     async fn read_chunk(&self, visible: u64) -> Result<Result<ReadChunk, ReadError>, Stop> {
-        let patience = Instant::now() + BUSY_WAIT;
+        let patience = Deadline::after(self.services.clock, BUSY_WAIT);
         let (from, until, size) = self.cursor.next_read(visible);
         loop {
             let log = self.services.group.log().clone();
@@ -228,7 +227,7 @@ impl Pump {
                 .await
             {
                 Ok(result) => return Ok(result),
-                Err(busy) if Instant::now() >= patience => {
+                Err(busy) if patience.expired(self.services.clock) => {
                     return Err(error::pool_busy(busy).into());
                 }
                 Err(_) => sleep(BUSY_TICK).await,
@@ -246,8 +245,12 @@ impl Pump {
             sent = self.events.send(Ok(ReadResponse { event: Some(event) })) => sent,
             () = self.services.stopped() => return Err(error::shutting_down().into()),
         };
-        self.quiet_until = Instant::now() + HEARTBEAT;
+        self.stay_quiet();
         sent.map_err(|_| Stop::Gone)
+    }
+
+    fn stay_quiet(&mut self) {
+        self.quiet_until = Deadline::after(self.services.clock, HEARTBEAT).instant();
     }
 
     /// Returns when something was applied; sends heartbeats meanwhile.
@@ -260,7 +263,7 @@ impl Pump {
                 () = self.events.closed() => return Err(Stop::Gone),
                 () = self.services.stopped() => return Err(error::shutting_down().into()),
                 () = sleep_until(self.quiet_until) => {
-                    self.quiet_until = Instant::now() + HEARTBEAT;
+                    self.stay_quiet();
                     if self.follow {
                         let next_offset = self.info()?.next_offset;
                         self.send(Event::Heartbeat(Heartbeat { next_offset })).await?;

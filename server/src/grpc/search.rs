@@ -13,14 +13,18 @@ use tokio::time::timeout_at;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use crate::grpc::consistency::{self, known_log, linearize};
+use crate::grpc::consistency;
 use crate::grpc::deadline::Deadline;
-use crate::grpc::limits::{SEARCH_HITS_DEFAULT, SEARCH_TIMEOUT, SEARCH_TIMEOUT_MAX};
+use crate::grpc::limits::{
+    INDEX_TICK, INDEX_WAIT, SEARCH_HITS_DEFAULT, SEARCH_TIMEOUT, SEARCH_TIMEOUT_MAX,
+};
 use crate::grpc::{Services, convert, error};
 use crate::raft::LogInfo;
 
+use self::coverage::covered;
 use self::hits::{Fetch, Page};
 
+mod coverage;
 mod hits;
 
 /// A search whose fields were checked.
@@ -86,14 +90,39 @@ pub(crate) async fn search(
     let checked = Checked::check(&request)?;
     let timeout = checked.timeout;
     let deadline = Deadline::of_request(services.clock, metadata, timeout, timeout);
+    let patience = Deadline::after(services.clock, INDEX_WAIT).min(deadline);
+    loop {
+        let mut progress = services.indexer.subscribe();
+        let answer = search_once(services, &request, &checked, deadline).await;
+        let without_index = is_without_index(&answer);
+        if !without_index || patience.expired(services.clock) {
+            return answer;
+        }
+        // An index is opened when a node starts and when the leader changes: it is worth a moment.
+        let tick = Deadline::after(services.clock, INDEX_TICK).min(patience);
+        drop(timeout_at(tick.instant(), progress.changed()).await);
+    }
+}
+
+/// Here if this node indexes, otherwise where another does.
+async fn search_once(
+    services: &Services,
+    request: &SearchRequest,
+    checked: &Checked,
+    deadline: Deadline,
+) -> Result<SearchResponse, Status> {
     if services.indexer.searcher().is_some() {
-        let answer = carry_out(services, &request, checked, deadline).await;
+        let answer = carry_out(services, request, checked.clone(), deadline).await;
         // The index may have been closed since: then a member may answer.
-        if answer.as_ref().err().and_then(error::reason_of) != Some(Reason::NoIndex) {
+        if !is_without_index(&answer) {
             return answer;
         }
     }
-    forward(services, &request, deadline).await
+    forward(services, request, deadline).await
+}
+
+fn is_without_index(answer: &Result<SearchResponse, Status>) -> bool {
+    answer.as_ref().err().and_then(error::reason_of) == Some(Reason::NoIndex)
 }
 
 /// Searches this node's own index. For the peer service: the last hop.
@@ -161,80 +190,6 @@ fn answer(services: &Services, info: &LogInfo, page: Page) -> SearchResponse {
 
 fn searcher(services: &Services) -> Result<Searcher, Status> {
     services.indexer.searcher().ok_or_else(error::no_index)
-}
-
-/// The log, once the index covers what was asked, or once `patience` is over and the caller takes what there is.
-async fn covered(
-    services: &Services,
-    request: &SearchRequest,
-    consistency: Consistency,
-    patience: Deadline,
-) -> Result<LogInfo, Status> {
-    let waited = match consistency {
-        Consistency::Stale => return known_log(services, &request.log, patience).await,
-        Consistency::AtLeast => at_least(services, request, patience).await,
-        Consistency::Linearizable | Consistency::Unspecified => {
-            linearizable(services, request, patience).await
-        }
-    };
-    match waited {
-        Err(status) if request.allow_behind && is_behind(&status) => {
-            services.group.log_info(&request.log).ok_or(status)
-        }
-        waited => waited,
-    }
-}
-
-/// Whether only the consistency could not be had: older records can be searched all the same.
-fn is_behind(status: &Status) -> bool {
-    matches!(
-        error::reason_of(status),
-        Some(Reason::Timeout | Reason::NoLeader)
-    )
-}
-
-async fn linearizable(
-    services: &Services,
-    request: &SearchRequest,
-    patience: Deadline,
-) -> Result<LogInfo, Status> {
-    let index = linearize(services, patience).await?;
-    let info = services
-        .group
-        .log_info(&request.log)
-        .ok_or_else(|| error::log_not_found(&request.log))?;
-    timeout_at(patience.instant(), services.indexer.wait_for(index))
-        .await
-        .map_err(|_| {
-            error::timeout(
-                "the index did not catch up; retry, allow more time, or set allow_behind",
-            )
-        })?;
-    Ok(info)
-}
-
-async fn at_least(
-    services: &Services,
-    request: &SearchRequest,
-    patience: Deadline,
-) -> Result<LogInfo, Status> {
-    let info = known_log(services, &request.log, patience).await?;
-    loop {
-        // Before the look at the index: progress after it ends the wait.
-        let seen = services.indexer.index();
-        let covered = searcher(services)?.next_offset(info.id);
-        if covered >= request.at_least_offset {
-            return Ok(info);
-        }
-        let progress = services.indexer.wait_for(seen + 1);
-        if timeout_at(patience.instant(), progress).await.is_err() {
-            return Err(error::timeout(&format!(
-                "the index covers offsets below {covered}, and at_least_offset is {}; retry, allow more time, or \
-                 set allow_behind",
-                request.at_least_offset
-            )));
-        }
-    }
 }
 
 /// Asks the other members in turn: each gets its share of the time that is left. The last answer stands when no one
@@ -331,15 +286,6 @@ mod tests {
         assert_eq!(timeout(60_000).expect("the most"), Duration::from_secs(60));
         let over = timeout(60_001).expect_err("over");
         assert_eq!(error::reason_of(&over), Some(Reason::Invalid));
-    }
-
-    #[test]
-    fn only_a_missed_consistency_is_answered_behind() {
-        assert!(is_behind(&error::timeout("x")));
-        assert!(is_behind(&error::no_leader(None)));
-        assert!(!is_behind(&error::log_not_found("x")));
-        assert!(!is_behind(&error::no_index()));
-        assert!(!is_behind(&Status::unavailable("no detail")));
     }
 
     #[test]

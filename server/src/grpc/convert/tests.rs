@@ -102,7 +102,7 @@ fn every_bound_of_a_batch_is_named_with_its_value_and_what_was_found() {
             "1048577 bytes",
         ),
         (
-            vec![vec![record(1 << 20, vec![]); 4], vec![record(1, vec![])]].concat(),
+            [vec![record(1 << 20, vec![]); 4], vec![record(1, vec![])]].concat(),
             "batch_size_max",
             4 << 20,
             "4194305 bytes",

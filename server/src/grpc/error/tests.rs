@@ -85,6 +85,15 @@ fn refusals_at_apply_had_no_effect_but_for_a_forgotten_receipt() {
         false,
     );
     assert!(missing.message().contains("ink logs create app/web"));
+    let crowded = refused(Refusal::TooManyProducers, "a");
+    check(
+        &crowded,
+        Code::ResourceExhausted,
+        Reason::Busy,
+        NoEffect,
+        false,
+    );
+    assert_eq!(detail(&crowded).bound, "producers_max");
     let forgotten = refused(Refusal::ReceiptForgotten, "a");
     let code = Code::FailedPrecondition;
     check(
@@ -288,6 +297,24 @@ fn the_leader_s_own_answer_passes_through_a_forward() {
 }
 
 #[test]
+fn a_message_that_is_too_large_names_the_bound_and_other_failures_stay_what_they_are() {
+    let large = unreadable(Status::out_of_range(
+        "found 9000000 bytes, the limit is 8388608",
+    ));
+    check(
+        &large,
+        Code::InvalidArgument,
+        Reason::TooLarge,
+        Effect::None,
+        false,
+    );
+    assert_eq!(detail(&large).bound, "message_size_max");
+    assert_eq!(detail(&large).bound_value, 8 << 20);
+    let reset = unreadable(Status::cancelled("reset"));
+    assert!(reset.code() == Code::Cancelled && detail_of(&reset).is_none());
+}
+
+#[test]
 fn a_forward_that_was_never_sent_had_no_effect() {
     let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
     let mut status = Status::unavailable("tcp connect error");
@@ -301,6 +328,14 @@ fn a_forward_that_was_never_sent_had_no_effect() {
         true,
     );
     assert_eq!(detail(&passed).leader, Some(node()));
+}
+
+#[test]
+fn a_forward_to_an_address_that_is_another_node_s_now_had_no_effect() {
+    let status = Status::failed_precondition("this is node 8, not 7");
+    let passed = forwarded_write(status, &node());
+    let (code, reason) = (Code::Unavailable, Reason::NotLeader);
+    check(&passed, code, reason, Effect::None, true);
 }
 
 #[test]

@@ -10,11 +10,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::*;
 
 type Completion = oneshot::Sender<Result<u32, Status>>;
+type Recorded = (u32, Option<Completion>);
 
 /// What begins, in order, with the handle that completes it.
 #[derive(Clone, Default)]
 struct Begun {
-    all: Arc<Mutex<Vec<(u32, Option<Completion>)>>>,
+    all: Arc<Mutex<Vec<Recorded>>>,
 }
 
 impl Begun {

@@ -1,0 +1,127 @@
+//! Waiting until this node's index covers what a search asked for, or until that takes too long.
+//!
+//! Promises: "no such log" is said only after everything that was acknowledged before the request is visible here; an
+//! answer that is behind is given only to a caller that asked for one.
+
+use inkstone_proto::v1::{Consistency, Reason, SearchRequest};
+use inkstone_storage::search::Searcher;
+use tokio::time::timeout_at;
+use tonic::Status;
+
+use crate::grpc::consistency::{known_log, linearize};
+use crate::grpc::deadline::Deadline;
+use crate::grpc::search::searcher;
+use crate::grpc::{Services, error};
+use crate::raft::LogInfo;
+
+/// The log, once the index covers what was asked, or once `patience` is over and the caller takes what there is.
+pub(super) async fn covered(
+    services: &Services,
+    request: &SearchRequest,
+    consistency: Consistency,
+    patience: Deadline,
+) -> Result<LogInfo, Status> {
+    let waited = match consistency {
+        Consistency::Stale => return known_log(services, &request.log, patience).await,
+        Consistency::AtLeast => at_least(services, request, patience).await,
+        Consistency::Linearizable | Consistency::Unspecified => {
+            linearizable(services, request, patience).await
+        }
+    };
+    match waited {
+        Err(status) if request.allow_behind && is_behind(&status) => {
+            services.group.log_info(&request.log).ok_or(status)
+        }
+        waited => waited,
+    }
+}
+
+/// Whether only the consistency could not be had: older records can be searched all the same.
+fn is_behind(status: &Status) -> bool {
+    matches!(
+        error::reason_of(status),
+        Some(Reason::Timeout | Reason::NoLeader)
+    )
+}
+
+async fn linearizable(
+    services: &Services,
+    request: &SearchRequest,
+    patience: Deadline,
+) -> Result<LogInfo, Status> {
+    let index = linearize(services, patience).await?;
+    let info = services
+        .group
+        .log_info(&request.log)
+        .ok_or_else(|| error::log_not_found(&request.log))?;
+    wait_for_index(services, patience, |_| {
+        let seen = services.indexer.index();
+        if seen >= index {
+            return Ok(());
+        }
+        Err(format!(
+            "the index covers entries up to {seen}, and the read must see {index}"
+        ))
+    })
+    .await?;
+    Ok(info)
+}
+
+async fn at_least(
+    services: &Services,
+    request: &SearchRequest,
+    patience: Deadline,
+) -> Result<LogInfo, Status> {
+    let info = known_log(services, &request.log, patience).await?;
+    let wanted = request.at_least_offset;
+    wait_for_index(services, patience, |searcher| {
+        let covered = searcher.next_offset(info.id);
+        if covered >= wanted {
+            return Ok(());
+        }
+        Err(format!(
+            "the index covers offsets below {covered}, and at_least_offset is {wanted}"
+        ))
+    })
+    .await?;
+    Ok(info)
+}
+
+/// Returns once the index covers enough; `covers` says what is missing. When this node stops to index that is told at
+/// once, because another one may answer.
+async fn wait_for_index(
+    services: &Services,
+    patience: Deadline,
+    covers: impl Fn(&Searcher) -> Result<(), String>,
+) -> Result<(), Status> {
+    let mut progress = services.indexer.subscribe();
+    loop {
+        // Before the look at the index: progress after it ends the wait.
+        progress.borrow_and_update();
+        let Err(missing) = covers(&searcher(services)?) else {
+            return Ok(());
+        };
+        match timeout_at(patience.instant(), progress.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(error::shutting_down()),
+            Err(_) => {
+                let advice = "retry, allow more time, or set allow_behind";
+                return Err(error::timeout(&format!("{missing}; {advice}")));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missed_consistency_is_answered_behind() {
+        assert!(is_behind(&error::timeout("x")));
+        assert!(is_behind(&error::no_leader(None)));
+        assert!(!is_behind(&error::log_not_found("x")));
+        assert!(!is_behind(&error::no_index()));
+        assert!(!is_behind(&Status::unavailable("no detail")));
+    }
+}
