@@ -38,14 +38,21 @@ struct Ink {
         default_value = "127.0.0.1:7420",
         value_name = "HOST:PORT",
         hide_env_values = true,
-        global = true
+        global = true,
+        help_heading = "Global options"
     )]
     server: String,
     /// How long a request may take, retries included: 500ms, 10s, 2m
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time::parse_duration, global = true)]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time::parse_duration, global = true, help_heading = "Global options")]
     timeout: Duration,
     /// How data is printed [default: what suits the command]
-    #[arg(short, long, value_name = "FORMAT", global = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        global = true,
+        help_heading = "Global options"
+    )]
     output: Option<Format>,
     #[command(subcommand)]
     command: Command,
@@ -80,6 +87,7 @@ fn run(ink: Ink, output: &mut Output) -> anyhow::Result<()> {
     if let Command::Completions(completions) = &ink.command {
         return completions.run(output);
     }
+    let timeout = ink.timeout;
     let client = Client::builder()
         .servers(ink.server)
         .timeout(ink.timeout)
@@ -94,7 +102,7 @@ fn run(ink: Ink, output: &mut Output) -> anyhow::Result<()> {
             Command::Logs(logs) => logs.run(&client, output).await,
             Command::Append(append) => Box::pin(append.run(&client, output)).await,
             Command::Read(read) => read.run(&client, output).await,
-            Command::Search(search) => search.run(&client, output).await,
+            Command::Search(search) => search.run(&client, timeout, output).await,
             Command::Cluster(cluster) => cluster.run(&client, output).await,
             Command::Completions(completions) => completions.run(output),
         }

@@ -16,7 +16,7 @@ pub(crate) struct Read {
     log: String,
     /// Where to start: `first`, an OFFSET, `-N` for the last N records, or a TIME
     /// (2026-01-31, 2026-01-31T12:00:00Z, or an age like 15m, 2h, 1d)
-    #[arg(long, default_value = "first", value_parser = arguments::start, allow_hyphen_values = true)]
+    #[arg(long, value_name = "first|OFFSET|-N|TIME", default_value = "first", value_parser = arguments::start, allow_hyphen_values = true)]
     from: Start,
     /// Stop before this offset
     #[arg(long, value_name = "OFFSET")]
@@ -29,7 +29,7 @@ pub(crate) struct Read {
     follow: bool,
     /// How current: `stale` (what the server has), `linearizable` (everything acknowledged),
     /// or an OFFSET that must be there
-    #[arg(long, default_value = "linearizable", value_parser = arguments::consistency)]
+    #[arg(long, value_name = "stale|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
     consistency: Consistency,
 }
 

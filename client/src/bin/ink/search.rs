@@ -1,5 +1,7 @@
 //! `ink search`: the newest hits of a query, and what they cover.
 
+use std::time::Duration;
+
 use clap::Args;
 use inkstone_client::{Client, Consistency, SearchAnswer, SearchOptions};
 use serde_json::json;
@@ -7,6 +9,9 @@ use serde_json::json;
 use crate::arguments;
 use crate::output::{Format, Output};
 use crate::report::LogError;
+
+/// No server searches for longer.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// What to search for.
 #[derive(Debug, Args)]
@@ -21,7 +26,7 @@ pub(crate) struct Search {
     limit: u32,
     /// How current: `stale` (what is indexed), `linearizable` (everything acknowledged),
     /// or an OFFSET below which everything must be covered
-    #[arg(long, default_value = "linearizable", value_parser = arguments::consistency)]
+    #[arg(long, value_name = "stale|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
     consistency: Consistency,
     /// Only records of this time or later (2026-01-31, 2026-01-31T12:00:00Z, 15m, 2h, 1d)
     #[arg(long, value_name = "TIME", value_parser = arguments::time)]
@@ -35,13 +40,19 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    pub(crate) async fn run(self, client: &Client, output: &mut Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(
+        self,
+        client: &Client,
+        timeout: Duration,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
         let options = SearchOptions {
             limit: Some(self.limit),
             consistency: self.consistency,
             since: self.since,
             until: self.until,
             before_offset: self.before,
+            timeout: Some(timeout.min(TIMEOUT_MAX)),
             ..SearchOptions::new(&self.log, self.query)
         };
         let answer = client
