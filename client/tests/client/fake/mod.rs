@@ -143,7 +143,7 @@ impl State {
                 }),
                 None => Err(status(
                     Code::FailedPrecondition,
-                    v1::ErrorDetail {
+                    &v1::ErrorDetail {
                         reason: v1::Reason::ReceiptForgotten.into(),
                         ..v1::ErrorDetail::default()
                     },
@@ -192,7 +192,7 @@ impl Log {
 fn refused_with(reason: v1::Reason, expected: u64) -> Status {
     status(
         Code::FailedPrecondition,
-        v1::ErrorDetail {
+        &v1::ErrorDetail {
             reason: reason.into(),
             effect: v1::Effect::None.into(),
             expected: Some(expected),
@@ -215,7 +215,7 @@ fn refusal(
     });
     status(
         code,
-        v1::ErrorDetail {
+        &v1::ErrorDetail {
             reason: reason.into(),
             effect: v1::Effect::None.into(),
             retryable: retryable.unwrap_or(false),
@@ -225,7 +225,7 @@ fn refusal(
     )
 }
 
-fn status(code: Code, detail: v1::ErrorDetail) -> Status {
+fn status(code: Code, detail: &v1::ErrorDetail) -> Status {
     let message = detail.reason().as_str_name().to_owned();
     let any = prost_types::Any {
         type_url: "type.googleapis.com/inkstone.v1.ErrorDetail".to_owned(),

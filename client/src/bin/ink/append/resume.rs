@@ -128,13 +128,7 @@ pub(super) async fn plan(
             next_offset: None,
         }));
     }
-    let shorter = || {
-        let path = input.path.display();
-        anyhow!(
-            "{path} has fewer lines than were appended from it: it is another file now. \
-             Rename it, or pipe it into `ink append {log}`, to append all of it"
-        )
-    };
+    let shorter = || shorter(input, log);
     let mut appended = u64::from(epoch);
     if !cutter.skip(appended).await? {
         return Err(shorter());
@@ -177,6 +171,15 @@ pub(super) async fn plan(
         appended,
         next_offset: Some(receipt.next_offset),
     }))
+}
+
+/// The file lacks lines that were appended from it.
+fn shorter(input: &Input, log: &str) -> anyhow::Error {
+    anyhow!(
+        "{} has fewer lines than were appended from it: it is another file now. \
+         Rename it, or pipe it into `ink append {log}`, to append all of it",
+        input.path.display()
+    )
 }
 
 fn next_epoch(id: u64, appended: u64) -> anyhow::Result<Producer> {
