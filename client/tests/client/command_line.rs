@@ -169,6 +169,68 @@ async fn an_interrupted_file_is_resumed() {
 }
 
 #[tokio::test]
+async fn what_an_interrupted_run_had_on_its_way_is_noticed() {
+    let fake = Fake::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.log");
+    let file = path.to_str().unwrap();
+    write_lines(&path, 0..5_500);
+    // Between the question how far an earlier run came and our third batch, that run's last batch arrives, which was
+    // cut short by the end that the file had then.
+    fake.faults([
+        Fault::Nothing,
+        Fault::Nothing,
+        Fault::Nothing,
+        Fault::CutShort(300),
+    ]);
+    let appended = ink(&fake.address, &["append", "log", "--file", file], "").await;
+    assert_eq!(code(&appended), Some(0), "{}", stderr(&appended));
+    holds(&fake, 5_500);
+}
+
+#[tokio::test]
+async fn logs_are_created_listed_and_shown() {
+    let fake = Fake::start().await;
+    let run = |arguments: &'static [&'static str]| ink(&fake.address, arguments, "");
+    assert_eq!(
+        stdout(&run(&["logs", "create", "a/b"]).await),
+        "created a/b\n"
+    );
+    let taken = run(&["logs", "create", "a/b"]).await;
+    assert_eq!(code(&taken), Some(1));
+    assert_eq!(
+        stderr(&taken),
+        "error: there is a log `a/b` already: --if-not-exists accepts it\n"
+    );
+    assert_eq!(
+        stdout(&run(&["logs", "create", "a/b", "--if-not-exists"]).await),
+        "a/b exists\n"
+    );
+    assert_eq!(
+        stdout(&run(&["logs", "list", "-o", "text"]).await),
+        "a/b\nlog\n"
+    );
+    assert_eq!(
+        stdout(&run(&["logs", "list", "a/", "-o", "text"]).await),
+        "a/b\n"
+    );
+    let shown = stdout(&run(&["logs", "show", "a/b", "-o", "json"]).await);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (&shown["name"], &shown["next_offset"]),
+        (&"a/b".into(), &0.into())
+    );
+    let missing = run(&["logs", "show", "nothing"]).await;
+    assert_eq!(code(&missing), Some(1));
+    let status = stdout(&run(&["cluster", "status", "-o", "json"]).await);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(
+        (&status["term"], &status["leader"]),
+        (&3.into(), &serde_json::Value::Null)
+    );
+}
+
+#[tokio::test]
 async fn a_file_that_was_changed_is_refused() {
     let fake = Fake::start().await;
     let directory = tempfile::tempdir().unwrap();

@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     LoseBefore,
     /// It is carried out, and the connection is lost.
     LoseAfter,
+    /// The same append with only its first records, sent by somebody else, was here first.
+    CutShort(usize),
     /// It is never answered.
     Silence,
     /// It is refused without effect.

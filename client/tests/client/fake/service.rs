@@ -28,6 +28,13 @@ impl Fake {
                 self.state.lock().append(request)?;
                 Err(Status::unavailable("connection lost"))
             }
+            Fault::CutShort(records) => {
+                let mut state = self.state.lock();
+                let mut early = request.clone();
+                early.records.truncate(records);
+                state.append(early)?;
+                state.append(request)
+            }
             Fault::Silence => pending().await,
             Fault::Refuse(reason, retryable, leader) => {
                 Err(refusal(Code::Unavailable, reason, Some(retryable), leader))
