@@ -304,6 +304,3 @@ impl Reader {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

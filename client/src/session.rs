@@ -164,6 +164,3 @@ fn task_died() -> Error {
         detail: None,
     }
 }
-
-#[cfg(test)]
-mod tests;

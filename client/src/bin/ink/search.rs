@@ -1,0 +1,126 @@
+//! `ink search`: the newest hits of a query, and what they cover.
+
+use std::time::Duration;
+
+use clap::Args;
+use inkstone_client::{Client, Consistency, SearchAnswer, SearchOptions};
+use serde_json::json;
+
+use crate::arguments;
+use crate::output::{Format, Output};
+use crate::report::LogError;
+
+/// No server searches for longer.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// What to search for.
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// The log's name
+    log: String,
+    /// The query: `error OR "disk full"`, `-debug`, `level:error`, `host:web-*`, `last 15m`
+    #[arg(allow_hyphen_values = true)]
+    query: String,
+    /// At most so many hits
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// How current: `stale` (what is indexed), `linearizable` (everything acknowledged),
+    /// or an OFFSET below which everything must be covered
+    #[arg(long, value_name = "stale|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
+    consistency: Consistency,
+    /// Only records of this time or later (2026-01-31, 2026-01-31T12:00:00Z, 15m, 2h, 1d)
+    #[arg(long, value_name = "TIME", value_parser = arguments::time)]
+    since: Option<i64>,
+    /// Only records before this time
+    #[arg(long, value_name = "TIME", value_parser = arguments::time)]
+    until: Option<i64>,
+    /// Only records below this offset: the next page
+    #[arg(long, value_name = "OFFSET")]
+    before: Option<u64>,
+}
+
+impl Search {
+    pub(crate) async fn run(
+        self,
+        client: &Client,
+        timeout: Duration,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        let options = SearchOptions {
+            limit: Some(self.limit),
+            consistency: self.consistency,
+            since: self.since,
+            until: self.until,
+            before_offset: self.before,
+            timeout: Some(timeout.min(TIMEOUT_MAX)),
+            ..SearchOptions::new(&self.log, self.query)
+        };
+        let answer = client
+            .search(options)
+            .await
+            .map_err(LogError::asking(&self.log))?;
+        let format = output.format(Format::Text);
+        for hit in &answer.hits {
+            output.hit(hit, format)?;
+        }
+        if format == Format::Json {
+            output.json(&json!({ "summary": {
+                "hits": answer.hits.len(),
+                "indexed_next_offset": answer.indexed_next_offset,
+                "committed_next_offset": answer.committed_next_offset,
+                "complete": answer.complete,
+                "node": answer.node,
+                "next_before_offset": answer.next_before_offset,
+            } }))?;
+        }
+        output.flush()?;
+        output.note(&summary(&answer));
+        Ok(())
+    }
+}
+
+/// One line: how many hits, what they cover, whether there may be more.
+fn summary(answer: &SearchAnswer) -> String {
+    let (hits, covered, tail) = (
+        answer.hits.len(),
+        answer.indexed_next_offset,
+        answer.committed_next_offset,
+    );
+    let noun = if hits == 1 { "hit" } else { "hits" };
+    let complete = if answer.complete {
+        "complete"
+    } else {
+        "NOT complete: a limit cut it, narrow the query"
+    };
+    let more = answer
+        .next_before_offset
+        .map_or_else(String::new, |offset| {
+            format!("; next page: --before {offset}")
+        });
+    format!("{hits} {noun}; covers offsets < {covered} of {tail}; {complete}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_is_covered_and_whether_there_is_more() {
+        let mut answer = SearchAnswer {
+            hits: vec![],
+            indexed_next_offset: 90,
+            committed_next_offset: 100,
+            complete: true,
+            node: 1,
+            next_before_offset: None,
+        };
+        assert_eq!(
+            summary(&answer),
+            "0 hits; covers offsets < 90 of 100; complete"
+        );
+        answer.next_before_offset = Some(17);
+        assert!(summary(&answer).ends_with("complete; next page: --before 17"));
+        answer.complete = false;
+        assert!(summary(&answer).contains("NOT complete"));
+    }
+}
