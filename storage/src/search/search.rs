@@ -13,7 +13,7 @@ use tantivy::{DocId, DocSet as _, SegmentReader, TERMINATED};
 
 use super::plan::Plan;
 use super::query::TimeRange;
-use super::shard::{Segment, ShardReader};
+use super::reader::{Segment, ShardReader};
 use super::view::{Shared, Snapshot, TailNode};
 use super::{QueryError, SearchAnswer, SearchRequest, schema};
 use crate::limits::SEARCH_HITS_MAX;
