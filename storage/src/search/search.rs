@@ -127,7 +127,7 @@ impl Search<'_> {
                 return Ok(end);
             }
         }
-        let (_, fields) = schema::schema();
+        let fields = schema::fields();
         let plan = Plan::new(&self.request.query, fields, self.request.log, self.times);
         for shard in snapshot.shards.iter().rev() {
             let end = self.search_shard(shard, &plan).map_err(failed)?;

@@ -40,7 +40,7 @@ impl OpenShard {
     pub(super) fn open(dir: ShardDir, verify: bool) -> Result<Self, IndexError> {
         let index = Index::open_in_dir(&dir.path)?;
         schema::register_tokenizer(&index);
-        if index.schema() != schema::schema().0 {
+        if index.schema() != schema::schema() {
             return Err(IndexError::failed("the schema is another one"));
         }
         if verify {
@@ -130,9 +130,7 @@ impl Shard {
             docstore_compress_dedicated_thread: false,
             ..Default::default()
         };
-        let builder = Index::builder()
-            .schema(schema::schema().0)
-            .settings(settings);
+        let builder = Index::builder().schema(schema::schema()).settings(settings);
         let index = builder.create_in_dir(&dir.path)?;
         schema::register_tokenizer(&index);
         let reader = manual_reader(&index)?;
@@ -165,10 +163,9 @@ impl Shard {
         memory: usize,
     ) -> Result<Self, IndexError> {
         let writer = new_writer(index, memory)?;
-        let (_, fields) = schema::schema();
         Ok(Self {
             dir,
-            fields,
+            fields: schema::fields(),
             writer,
             reader,
             documents,
