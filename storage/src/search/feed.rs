@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use super::open::Opened;
-use super::shard::{Shard, ShardReader, size_of_record};
+use super::reader::ShardReader;
+use super::shard::{Shard, size_of_record};
 use super::view::Shared;
 use super::{IndexError, IndexOptions, files};
 use crate::limits::{SEARCH_TAIL_RECORDS_MAX, SEARCH_TAIL_SIZE_MAX};
@@ -90,6 +91,12 @@ impl Feeder {
         self.latched(Self::commit_newest)
     }
 
+    /// Drops the shards all of whose entries are below `index`, but never the newest: what the log no longer has is not
+    /// found any more. Records below `index` that share a shard with later ones still are.
+    pub fn drop_below(&mut self, index: u64) -> Result<(), IndexError> {
+        self.latched(|feeder| feeder.drop_shards(index))
+    }
+
     /// A failed writer has lost documents: nothing may be built on it.
     fn latched(
         &mut self,
@@ -115,7 +122,7 @@ impl Feeder {
             return Ok(());
         }
         if index > next {
-            return Err(failed(format!(
+            return Err(IndexError::failed(format!(
                 "entry {index} was fed where {next} was expected"
             )));
         }
@@ -159,7 +166,7 @@ impl Feeder {
                         "log {}: offset {} was fed where {expected} was expected",
                         log.0, record.offset
                     );
-                    return Err(failed(what));
+                    return Err(IndexError::failed(what));
                 }
                 next = Some(expected + 1);
             }
@@ -176,6 +183,9 @@ impl Feeder {
         let shard = match &mut self.newest {
             Some(shard) => shard,
             none => {
+                if self.next_index.is_none() {
+                    files::set_first(&self.options.dir, index)?;
+                }
                 let options = &self.options;
                 none.insert(Shard::create(&options.dir, index, options.writer_memory)?)
             }
@@ -230,9 +240,27 @@ impl Feeder {
         };
         let finished = thread
             .join()
-            .map_err(|_| failed("finishing a shard panicked"))??;
+            .map_err(|_| IndexError::failed("finishing a shard panicked"))??;
         if let Some(shard) = finished {
             self.shared.replace(shard);
+        }
+        Ok(())
+    }
+
+    fn drop_shards(&mut self, index: u64) -> Result<(), IndexError> {
+        self.collect_finished(Wait::No)?;
+        let dirs = files::shards(&self.options.dir)?;
+        let dropped = dirs
+            .iter()
+            .zip(dirs.iter().skip(1))
+            .take_while(|(dir, _)| dir.to.is_some_and(|to| to < index));
+        let Some((_, first)) = dropped.clone().last() else {
+            return Ok(());
+        };
+        files::set_first(&self.options.dir, first.from)?;
+        self.shared.drop_below(first.from);
+        for (dir, _) in dropped {
+            files::delete(&dir.path)?;
         }
         Ok(())
     }
@@ -262,8 +290,4 @@ impl Drop for Feeder {
 enum Wait {
     Yes,
     No,
-}
-
-fn failed(what: impl Into<String>) -> IndexError {
-    IndexError::Failed(what.into())
 }

@@ -7,6 +7,11 @@ use std::{fs, io};
 
 /// Stands while an index is open: after a crash the shards' checksums are verified.
 const OPEN_MARK: &str = "open";
+/// Holds the index of the first entry of the first shard: without it, an index whose oldest shard was lost would look
+/// like one that starts later.
+const FIRST: &str = "first";
+/// What [`FIRST`] is written to before it gets its name.
+const FIRST_NEW: &str = "first-new";
 
 /// The directory of one shard, as its name tells it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +61,7 @@ pub(super) fn shards(index_dir: &Path) -> io::Result<Vec<ShardDir>> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name == OPEN_MARK {
+        if name == OPEN_MARK || name == FIRST {
             continue;
         }
         match ShardDir::parse(index_dir, &name) {
@@ -84,7 +89,26 @@ pub(super) fn delete(path: &Path) -> io::Result<()> {
 )]
 pub(super) fn rename(index_dir: &Path, from: &ShardDir, to: &ShardDir) -> io::Result<()> {
     fs::rename(&from.path, &to.path)?;
-    sync_dir(index_dir)
+    sync(index_dir)
+}
+
+/// Notes, durably, the index of the first entry of the first shard. Before that shard is created, or earlier ones are
+/// deleted.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the index's own file, which a rebuild replaces"
+)]
+pub(super) fn set_first(index_dir: &Path, first: u64) -> io::Result<()> {
+    let new = index_dir.join(FIRST_NEW);
+    fs::write(&new, first.to_string())?;
+    sync(&new)?;
+    fs::rename(new, index_dir.join(FIRST))?;
+    sync(index_dir)
+}
+
+/// What was noted, if it can be read.
+pub(super) fn first(index_dir: &Path) -> Option<u64> {
+    fs::read_to_string(index_dir.join(FIRST)).ok()?.parse().ok()
 }
 
 /// Whether the index was open when its process ended.
@@ -95,16 +119,16 @@ pub(super) fn is_marked_open(index_dir: &Path) -> bool {
 /// Notes, durably, that the index is open.
 pub(super) fn mark_open(index_dir: &Path) -> io::Result<()> {
     fs::write(index_dir.join(OPEN_MARK), b"")?;
-    sync_dir(index_dir)
+    sync(index_dir)
 }
 
 /// Notes that the index was closed in good order: its shards' directories are durable first.
 pub(super) fn mark_closed(index_dir: &Path) -> io::Result<()> {
     for shard in shards(index_dir)? {
-        sync_dir(&shard.path)?;
+        sync(&shard.path)?;
     }
     remove_file(&index_dir.join(OPEN_MARK))?;
-    sync_dir(index_dir)
+    sync(index_dir)
 }
 
 #[expect(
@@ -119,6 +143,6 @@ fn remove_file(path: &Path) -> io::Result<()> {
     clippy::disallowed_methods,
     reason = "opened to be synced, never read or written"
 )]
-fn sync_dir(path: &Path) -> io::Result<()> {
+fn sync(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }

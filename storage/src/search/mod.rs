@@ -4,8 +4,8 @@
 //! that is missing, damaged or of another version is empty, or shorter, and is fed again. Never names `log`: the server
 //! feeds it and fetches the text of hits.
 //!
-//! Read `query` first (the language and its meaning), then `tokenizer` and `schema` (what a document holds), `shard`
-//! and `payload` (what is on disk), `view` (what a search sees), `feed` and `search` (the two sides).
+//! Read `query` first (the language and its meaning), then `tokenizer` and `schema` (what a document holds), `shard`,
+//! `payload` and `files` (what is on disk), `view` (what a search sees), `feed` and `search` (the two sides).
 
 mod exclusion;
 mod feed;
@@ -15,6 +15,7 @@ mod open;
 mod payload;
 mod plan;
 mod query;
+mod reader;
 mod schema;
 #[expect(
     clippy::module_inception,
@@ -49,6 +50,12 @@ pub enum IndexError {
     /// tantivy or the disk failed.
     #[error("search index: {0}")]
     Failed(String),
+}
+
+impl IndexError {
+    fn failed(what: impl Into<String>) -> Self {
+        Self::Failed(what.into())
+    }
 }
 
 /// What is wrong with a query, or with how much it asks for.

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::files::{self, ShardDir};
-use super::shard::{OpenShard, Shard, ShardReader};
+use super::reader::ShardReader;
+use super::shard::{OpenShard, Shard};
 use super::view::Shared;
 use super::{IndexError, IndexOptions};
 use crate::types::LogId;
@@ -53,7 +54,8 @@ pub(super) fn open(options: &IndexOptions) -> Result<Opened, IndexError> {
 
 /// The shards up to the first one in doubt.
 fn whole_shards(index_dir: &Path, verify: bool) -> Result<Vec<OpenShard>, IndexError> {
-    let dirs = files::shards(index_dir)?;
+    let mut dirs = files::shards(index_dir)?;
+    delete_dropped(index_dir, &mut dirs)?;
     let mut whole: Vec<OpenShard> = Vec::new();
     for (at, dir) in dirs.iter().enumerate() {
         let is_last = at + 1 == dirs.len();
@@ -71,6 +73,24 @@ fn whole_shards(index_dir: &Path, verify: bool) -> Result<Vec<OpenShard>, IndexE
         }
     }
     Ok(whole)
+}
+
+/// Deletes what [`super::Feeder::drop_below`] left when it was cut short, and everything when it is not known that the
+/// first shard is the first.
+fn delete_dropped(index_dir: &Path, dirs: &mut Vec<ShardDir>) -> Result<(), IndexError> {
+    let first = files::first(index_dir);
+    let is_known = dirs.iter().any(|dir| Some(dir.from) == first);
+    let (gone, kept) = std::mem::take(dirs)
+        .into_iter()
+        .partition(|dir| !is_known || Some(dir.from) < first);
+    *dirs = kept;
+    // The newest first, for the reason below.
+    let gone: Vec<ShardDir> = gone;
+    for dir in gone.iter().rev() {
+        tracing::warn!(shard = %dir.path.display(), "deleting a shard below the search index's first");
+        files::delete(&dir.path)?;
+    }
+    Ok(())
 }
 
 fn whole_shard(

@@ -3,6 +3,8 @@
 //!
 //! Promises: a record becomes exactly one document, whatever its body. Must not know: shards, queries.
 
+use std::sync::LazyLock;
+
 use tantivy::schema::{
     FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions,
 };
@@ -39,8 +41,19 @@ pub(super) struct Fields {
     pub(super) body: Field,
 }
 
-/// The schema of every shard, and its fields.
-pub(super) fn schema() -> (Schema, Fields) {
+static SCHEMA: LazyLock<(Schema, Fields)> = LazyLock::new(build);
+
+/// The schema of every shard.
+pub(super) fn schema() -> Schema {
+    SCHEMA.0.clone()
+}
+
+/// Its fields.
+pub(super) fn fields() -> Fields {
+    SCHEMA.1
+}
+
+fn build() -> (Schema, Fields) {
     let text = |tokenizer: &str, option| {
         TextOptions::default().set_indexing_options(
             TextFieldIndexing::default()

@@ -13,7 +13,7 @@ use tantivy::{DocId, DocSet as _, SegmentReader, TERMINATED};
 
 use super::plan::Plan;
 use super::query::TimeRange;
-use super::shard::{Segment, ShardReader};
+use super::reader::{Segment, ShardReader};
 use super::view::{Shared, Snapshot, TailNode};
 use super::{QueryError, SearchAnswer, SearchRequest, schema};
 use crate::limits::SEARCH_HITS_MAX;
@@ -127,7 +127,7 @@ impl Search<'_> {
                 return Ok(end);
             }
         }
-        let (_, fields) = schema::schema();
+        let fields = schema::fields();
         let plan = Plan::new(&self.request.query, fields, self.request.log, self.times);
         for shard in snapshot.shards.iter().rev() {
             let end = self.search_shard(shard, &plan).map_err(failed)?;

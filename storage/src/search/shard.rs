@@ -4,14 +4,12 @@
 //! opens is whole, or is an error and is rebuilt. Must not know: other shards, the in-memory tail, queries.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use tantivy::columnar::Column;
-use tantivy::index::{SegmentId, SegmentMeta};
+use tantivy::index::SegmentMeta;
 use tantivy::indexer::{IndexWriterOptions, NoMergePolicy};
 use tantivy::{FutureResult, Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy};
 
@@ -19,96 +17,12 @@ use super::IndexError;
 use super::files::{self, ShardDir};
 use super::merge;
 use super::payload::Payload;
+use super::reader::ShardReader;
 use super::schema::{self, Fields};
 use crate::types::{LogId, Record};
 
 /// What tantivy takes as a writer's memory, in bytes.
 const WRITER_MEMORY: std::ops::RangeInclusive<usize> = 15_000_000..=4_000_000_000;
-
-/// A segment of a shard, with the columns that a search reads.
-pub(super) struct Segment {
-    /// Its number in the searcher.
-    pub(super) number: u32,
-    id: SegmentId,
-    /// The ordinal of its first document.
-    first: u64,
-    /// How many documents it has.
-    pub(super) documents: u32,
-    /// Each document's offset.
-    pub(super) offsets: Column<u64>,
-    /// Each document's event time.
-    pub(super) timestamps: Column<i64>,
-}
-
-/// A shard as of one commit: cheap to share, unchanged by what is fed or merged later.
-pub(super) struct ShardReader {
-    /// The index of the shard's first entry.
-    pub(super) from: u64,
-    /// tantivy's view.
-    pub(super) searcher: tantivy::Searcher,
-    /// By the order in which they were fed.
-    pub(super) segments: Vec<Segment>,
-}
-
-impl ShardReader {
-    /// Takes what the reader has loaded, and proves that no document is missing, twice or out of place.
-    fn load(from: u64, reader: &IndexReader) -> Result<Self, IndexError> {
-        let searcher = reader.searcher();
-        let mut segments = Vec::new();
-        for (number, reader) in (0..).zip(searcher.segment_readers()) {
-            let columns = reader.fast_fields();
-            let ordinals = columns.u64(schema::ORDINAL)?;
-            let segment = Segment {
-                number,
-                id: reader.segment_id(),
-                first: ordinals.min_value(),
-                documents: reader.max_doc(),
-                offsets: columns.u64(schema::OFFSET)?,
-                timestamps: columns.i64(schema::TIMESTAMP)?,
-            };
-            let last = segment.first + u64::from(segment.documents.saturating_sub(1));
-            if reader.has_deletes() || ordinals.max_value() != last {
-                return Err(failed("a segment's documents are not contiguous"));
-            }
-            segments.push(segment);
-        }
-        segments.sort_unstable_by_key(|segment| segment.first);
-        let shard = Self {
-            from,
-            searcher,
-            segments,
-        };
-        let mut next = 0;
-        for segment in &shard.segments {
-            if segment.first != next {
-                return Err(failed("a segment is missing, or out of place"));
-            }
-            next += u64::from(segment.documents);
-        }
-        Ok(shard)
-    }
-
-    /// How many documents it has.
-    fn documents(&self) -> u64 {
-        self.sizes().iter().sum()
-    }
-
-    fn sizes(&self) -> Vec<u64> {
-        self.segments
-            .iter()
-            .map(|segment| u64::from(segment.documents))
-            .collect()
-    }
-
-    fn ids(&self, run: Range<usize>) -> Vec<SegmentId> {
-        self.segments
-            .get(run)
-            .unwrap_or_default()
-            .iter()
-            .map(|segment| segment.id)
-            .collect()
-    }
-}
 
 /// A shard that was opened and validated.
 pub(super) struct OpenShard {
@@ -126,28 +40,32 @@ impl OpenShard {
     pub(super) fn open(dir: ShardDir, verify: bool) -> Result<Self, IndexError> {
         let index = Index::open_in_dir(&dir.path)?;
         schema::register_tokenizer(&index);
-        if index.schema() != schema::schema().0 {
-            return Err(failed("the schema is another one"));
+        if index.schema() != schema::schema() {
+            return Err(IndexError::failed("the schema is another one"));
         }
         if verify {
             let damaged = index.validate_checksum()?;
             if !damaged.is_empty() {
-                return Err(failed(format!("checksums do not match: {damaged:?}")));
+                return Err(IndexError::failed(format!(
+                    "checksums do not match: {damaged:?}"
+                )));
             }
         }
         let payload = index
             .load_metas()?
             .payload
-            .ok_or_else(|| failed("nothing was committed"))?;
-        let payload = Payload::decode(&payload).map_err(failed)?;
+            .ok_or_else(|| IndexError::failed("nothing was committed"))?;
+        let payload = Payload::decode(&payload).map_err(IndexError::failed)?;
         let named_next = dir.to.map_or(Some(payload.next), |to| to.checked_add(1));
         if payload.from != dir.from || named_next != Some(payload.next) {
-            return Err(failed("the directory's name and the payload differ"));
+            return Err(IndexError::failed(
+                "the directory's name and the payload differ",
+            ));
         }
         let reader = manual_reader(&index)?;
         let shard = ShardReader::load(payload.from, &reader)?;
         if shard.documents() != payload.documents {
-            return Err(failed("documents are missing"));
+            return Err(IndexError::failed("documents are missing"));
         }
         Ok(Self {
             dir,
@@ -176,7 +94,7 @@ impl OpenShard {
         let last = payload
             .next
             .checked_sub(1)
-            .ok_or_else(|| failed("an empty range"))?;
+            .ok_or_else(|| IndexError::failed("an empty range"))?;
         // A fresh view: readers of earlier commits do not hold the files that merges have replaced.
         drop((index, reader, shard));
         let index = Index::open_in_dir(&dir.path)?;
@@ -212,9 +130,7 @@ impl Shard {
             docstore_compress_dedicated_thread: false,
             ..Default::default()
         };
-        let builder = Index::builder()
-            .schema(schema::schema().0)
-            .settings(settings);
+        let builder = Index::builder().schema(schema::schema()).settings(settings);
         let index = builder.create_in_dir(&dir.path)?;
         schema::register_tokenizer(&index);
         let reader = manual_reader(&index)?;
@@ -247,10 +163,9 @@ impl Shard {
         memory: usize,
     ) -> Result<Self, IndexError> {
         let writer = new_writer(index, memory)?;
-        let (_, fields) = schema::schema();
         Ok(Self {
             dir,
-            fields,
+            fields: schema::fields(),
             writer,
             reader,
             documents,
@@ -298,7 +213,7 @@ impl Shard {
         self.reader.reload()?;
         let shard = ShardReader::load(self.dir.from, &self.reader)?;
         if shard.documents() != self.documents {
-            return Err(failed("the index lost documents"));
+            return Err(IndexError::failed("the index lost documents"));
         }
         Ok(shard)
     }
@@ -391,18 +306,14 @@ fn new_writer(index: &Index, memory: usize) -> Result<IndexWriter, IndexError> {
     Ok(writer)
 }
 
-fn failed(what: impl Into<String>) -> IndexError {
-    IndexError::Failed(what.into())
-}
-
 impl From<tantivy::TantivyError> for IndexError {
     fn from(error: tantivy::TantivyError) -> Self {
-        failed(error.to_string())
+        IndexError::failed(error.to_string())
     }
 }
 
 impl From<std::io::Error> for IndexError {
     fn from(error: std::io::Error) -> Self {
-        failed(error.to_string())
+        IndexError::failed(error.to_string())
     }
 }

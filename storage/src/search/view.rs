@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::shard::ShardReader;
+use super::reader::ShardReader;
 use crate::types::{LogId, Record};
 
 /// The records of one feed of one log, and those fed before them. Feeding adds a node; a search that holds an older
@@ -112,6 +112,11 @@ impl Shared {
     /// Replaces a shard by one with the same documents.
     pub(super) fn replace(&self, shard: ShardReader) {
         put(&mut self.view.lock(), shard);
+    }
+
+    /// Drops the shards that begin below this index.
+    pub(super) fn drop_below(&self, from: u64) {
+        Arc::make_mut(&mut self.view.lock().shards).retain(|shard| shard.from >= from);
     }
 
     /// See [`super::Searcher::next_offset`].

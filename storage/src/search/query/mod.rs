@@ -3,24 +3,6 @@
 //! Promises: [`Query::parse`] takes any text and answers at once, with a query within `limits` or with an error that
 //! says where; no text overflows the stack. [`Query::matches`] is the meaning of a query: the index must answer the
 //! same. Must not know: tantivy, shards.
-//!
-//! The language, as people who use Lucene or Kibana type it:
-//!
-//! | write | for records whose |
-//! |---|---|
-//! | `timeout` | body has that token (letters and digits, case ignored) |
-//! | `"disk full"`, `10.251.73.220` | body has those tokens one after another |
-//! | `level:error`, `user:"Jo Doe"` | attribute has that value (case of the value ignored) |
-//! | `timestamp:[2026-01-01 TO 2026-02-01}` | event time is in the range; `[` `]` include, `{` `}` exclude, `*` is open |
-//! | `timestamp:2026-01-01` | event time is that day, or that instant |
-//! | `a b`, `a AND b`, `a OR b`, `NOT a`, `-a`, `( )` | …; `AND` binds closer than `OR`; `and`, `or`, `not` are the same |
-//! | `*` or nothing | all records |
-//!
-//! A `:` is text, and so separates two tokens of a phrase, unless what stands before it in the word can be an
-//! attribute's key: it begins with a letter, `_` or `@` and goes on with those, digits, `.`, `-` and `/`. `12:30:45`,
-//! `http://host`, `std::io`, `C:\dir`, `00:1b:c2:ff` and `error: …` (nothing behind the colon) are text. To search for
-//! other text with a colon, or for a word like `and`, put it in quotes. A word without any letter or digit is
-//! ignored when others are there. A body that is not UTF-8 has no tokens.
 
 mod lexer;
 mod matching;
@@ -37,6 +19,24 @@ use crate::limits::QUERY_SIZE_MAX;
 use crate::types::Record;
 
 /// A parsed query: within its limits, and independent of any index.
+///
+/// The language, as people who use Lucene or Kibana type it:
+///
+/// | write | for records whose |
+/// |---|---|
+/// | `timeout` | body has that token (letters and digits, case ignored) |
+/// | `"disk full"`, `10.251.73.220` | body has those tokens one after another |
+/// | `level:error`, `user:"Jo Doe"` | attribute has that value (case of the value ignored) |
+/// | `timestamp:[2026-01-01 TO 2026-02-01}` | event time is in the range; `[` `]` include, `{` `}` exclude, `*` is open |
+/// | `timestamp:2026-01-01` | event time is that day, or that instant |
+/// | `a b`, `a AND b`, `a OR b`, `NOT a`, `-a`, `( )` | …; `AND` binds closer than `OR`; `and`, `or`, `not` are the same |
+/// | `*` or nothing | all records |
+///
+/// A `:` is text, and so separates two tokens of a phrase, unless what stands before it in the word can be an
+/// attribute's key: it begins with a letter, `_` or `@` and goes on with those, digits, `.`, `-` and `/`. `12:30:45`,
+/// `http://host`, `std::io`, `C:\dir`, `00:1b:c2:ff` and `error: …` (nothing behind the colon) are text. To search for
+/// other text with a colon, or for a word like `and`, put it in quotes. A word without any letter or digit is
+/// ignored when others are there. A body that is not UTF-8 has no tokens.
 #[derive(Debug, Clone)]
 pub struct Query {
     root: Node,
