@@ -13,5 +13,5 @@ async fn no_acknowledged_record_is_lost_doubled_or_moved_when_five_leaders_are_k
             .unwrap();
         faults.run.progress.wait_for_more(50).await.unwrap();
     }
-    faults.judge(270).await.unwrap();
+    println!("{}", faults.judge(270).await.unwrap());
 }

@@ -15,5 +15,5 @@ async fn a_leader_that_slept_through_its_deposition_serves_nothing_stale_and_los
         assert_ne!(old, new);
         run.progress.wait_for_more(50).await.unwrap();
     }
-    faults.judge(180).await.unwrap();
+    println!("{}", faults.judge(180).await.unwrap());
 }
