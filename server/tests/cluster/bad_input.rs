@@ -111,7 +111,7 @@ async fn a_bad_request_is_refused_with_its_reason_in_one_line() {
 
 /// Runs the server until it ends by itself: its exit code and what it said.
 async fn run(arguments: &[&str], dir: &Path) -> (Option<i32>, String) {
-    let mut process = Process::spawn(binary(), arguments, dir).expect("it starts");
+    let mut process = Process::spawn(&binary(), arguments, dir).expect("it starts");
     match process.exited(SOON).await {
         Ok(status) => (status.code(), process.stderr()),
         Err(error) => panic!("{arguments:?}: {error:#}\n{}", process.stderr()),

@@ -20,7 +20,7 @@ async fn start(dir: &Path, port: u16) -> (Process, Duration) {
     let listen = format!("127.0.0.1:{port}");
     let arguments = ["dev", "--data-dir", data_dir, "--listen", &listen];
     let clock = Clock::start();
-    let mut process = Process::spawn(binary(), &arguments, dir).expect("it starts");
+    let mut process = Process::spawn(&binary(), &arguments, dir).expect("it starts");
     if let Err(error) = process.ready(SOON).await {
         panic!("{error:#}");
     }

@@ -1,11 +1,11 @@
 //! What the tests of this target start from: a cluster, a log, and for fault runs the clients that use it meanwhile.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use inkstone_client::{Client, IfExists, NewRecord, ReadEvent, ReadOptions, Record};
-use inkstone_jepsen::checker::{self, Verdict};
+use inkstone_jepsen::checker;
 use inkstone_jepsen::clock::Clock;
 use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
 use inkstone_jepsen::history::History;
@@ -14,9 +14,11 @@ use inkstone_jepsen::workload::{Appenders, AppendersOptions, Observers, Run, fin
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_stream::StreamExt as _;
 
-/// The server under test.
-pub(crate) fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_inkstone"))
+/// The server under test: the one that was built with these tests, or another one (a release build, an older version)
+/// that `INKSTONE_BIN` names.
+pub(crate) fn binary() -> PathBuf {
+    let other = std::env::var_os("INKSTONE_BIN");
+    other.map_or_else(|| env!("CARGO_BIN_EXE_inkstone").into(), PathBuf::from)
 }
 
 /// Clusters at the same time: more only make each other's elections time out on a small machine.
@@ -84,11 +86,11 @@ impl FaultRun {
         })
     }
 
-    /// Ends the clients, reads everything from every node, and judges the history.
+    /// Ends the clients, reads everything from every node, and judges the history: the verdict in words.
     ///
     /// # Panics
     /// When a promise was broken, or when too little happened to say so.
-    pub(crate) async fn judge(self, acked_min: usize) -> Result<Verdict> {
+    pub(crate) async fn judge(self, acked_min: usize) -> Result<String> {
         let Self {
             stage,
             run,
@@ -119,7 +121,7 @@ impl FaultRun {
             counts.tails > 0 && counts.reads > counts.final_reads,
             "nobody looked:\n{text}"
         );
-        Ok(verdict)
+        Ok(text)
     }
 }
 
