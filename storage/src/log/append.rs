@@ -120,6 +120,10 @@ impl Placing<'_> {
         write.chain_crc = header.chain_crc;
         write.size += FRAME_HEADER_SIZE + entry.payload.len();
         state.chain = header.chain_crc;
+        if state.last.is_none() {
+            // Of an empty log nothing is left, the terms of what was purged neither.
+            state.runs.clear();
+        }
         state.last = Some(entry.id);
         state.push_run(entry.id);
         state.tail.push(entry);
