@@ -316,7 +316,14 @@ mod tests {
     #[test]
     fn the_chain_is_the_same_whatever_the_stamp() {
         let (header, mut bytes) = sample().encode(9);
-        put_stamp(&mut bytes, SyncStamp { group: 8, start: 64 }, SEED);
+        put_stamp(
+            &mut bytes,
+            SyncStamp {
+                group: 8,
+                start: 64,
+            },
+            SEED,
+        );
         assert_eq!(chain_crc(9, &bytes), header.chain_crc);
     }
 

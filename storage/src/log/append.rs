@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
+use super::Done;
 use super::queue::{Frame, Job, Write};
 use super::segment::{Active, FrameMeta, SegmentFile};
 use super::shared::Shared;
 use super::state::State;
-use super::Done;
 use crate::error::WriteError;
 use crate::format::frame::{FRAME_HEADER_SIZE, FrameHeader, frame_size, payload_crc};
 use crate::format::segment_header::SEGMENT_HEADER_SIZE;
@@ -16,11 +16,7 @@ use crate::limits::PAYLOAD_SIZE_MAX;
 use crate::types::Entry;
 
 /// Places entries behind the last one.
-pub(super) fn append(
-    shared: &Shared,
-    entries: Vec<Entry>,
-    done: Done,
-) -> Result<(), WriteError> {
+pub(super) fn append(shared: &Shared, entries: Vec<Entry>, done: Done) -> Result<(), WriteError> {
     // Hashing is the expensive part and needs no lock.
     let crcs: Vec<u32> = entries
         .iter()
@@ -45,12 +41,12 @@ pub(super) fn append(
 
 fn check_order(state: &State, entries: &[Entry]) {
     let Some(first) = entries.first() else { return };
-    let mut next = if state.is_unstarted() {
+    let next = if state.is_unstarted() {
         first.id.index
     } else {
         state.next_index()
     };
-    for entry in entries {
+    for (next, entry) in (next..).zip(entries) {
         let index = entry.id.index;
         assert!(index == next, "entry {next} is next, {index} was appended");
         let size = entry.payload.len();
@@ -58,7 +54,6 @@ fn check_order(state: &State, entries: &[Entry]) {
             size <= PAYLOAD_SIZE_MAX,
             "entry {index} has a payload of {size} bytes"
         );
-        next += 1;
     }
 }
 
@@ -146,12 +141,8 @@ impl Placing<'_> {
             .options
             .segment_size
             .max(SEGMENT_HEADER_SIZE as u64 + size);
-        let file = SegmentFile::planned(
-            &self.shared.options.log_dir(),
-            index,
-            capacity,
-            state.chain,
-        );
+        let file =
+            SegmentFile::planned(&self.shared.options.log_dir(), index, capacity, state.chain);
         let file = Arc::new(file);
         state.active.push_back(Active::empty(Arc::clone(&file)));
         self.jobs.push(Job::Create(file));

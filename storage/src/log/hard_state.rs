@@ -13,9 +13,7 @@ use super::checkpoint::write_whole;
 use super::segment::damage;
 use crate::error::{OpenError, WriteError};
 use crate::format::fields::FormatError;
-use crate::format::hard_state::{
-    HARD_STATE_SIZE, HARD_STATE_SLOT, HARD_STATE_VERSION, HardState,
-};
+use crate::format::hard_state::{HARD_STATE_SIZE, HARD_STATE_SLOT, HARD_STATE_VERSION, HardState};
 use crate::io::{Disk, DiskFile};
 use crate::types::Identity;
 
@@ -52,10 +50,8 @@ impl HardStateFile {
             crate::format::fields::put(&mut bytes, at, &state.encode());
         }
         let path = options.hard_state_path();
-        write_whole(disk, &options.dir, &path, &bytes).map_err(|source| OpenError::Io {
-            file: path,
-            source,
-        })
+        write_whole(disk, &options.dir, &path, &bytes)
+            .map_err(|source| OpenError::Io { file: path, source })
     }
 
     /// Opens the hard state. A slot that is bad or behind is made like the other.

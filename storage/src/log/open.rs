@@ -166,11 +166,7 @@ fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet
 }
 
 /// Puts the segments into the state: the last sync group.
-fn fill(
-    state: &mut State,
-    segments: Segments,
-    opening: &Opening<'_>,
-) -> Result<u64, OpenError> {
+fn fill(state: &mut State, segments: Segments, opening: &Opening<'_>) -> Result<u64, OpenError> {
     let mut sync_group = match opening.watermark {
         Found::Known(mark) => mark.sync_group,
         Found::Nothing | Found::Bad => 0,
@@ -184,10 +180,10 @@ fn fill(
         state.noted = state.noted.max(sealed.last() + 1);
         state.sealing = sealed.last() + 1;
         let last = sealed.last();
-        state.last = state
-            .runs
-            .back()
-            .map(|run| EntryId { index: last, ..*run });
+        state.last = state.runs.back().map(|run| EntryId {
+            index: last,
+            ..*run
+        });
         state.sealed.push_back(sealed);
     }
     let count = segments.scanned.len();
@@ -209,7 +205,11 @@ fn fill(
         // All that is left is purged; its file stays for the entries that will follow.
         state.last = None;
     }
-    while state.runs.get(1).is_some_and(|run| run.index <= state.first) {
+    while state
+        .runs
+        .get(1)
+        .is_some_and(|run| run.index <= state.first)
+    {
         state.runs.pop_front();
     }
     state.durable = state.last;
@@ -233,7 +233,8 @@ fn settle(file: &SegmentFile, scan: &Scan) -> Result<(), OpenError> {
     }
     let mut position = scan.stamp.map_or(scan.end, |stamp| stamp.start);
     while position < scan.end {
-        let size = usize::try_from(scan.end - position).map_or(REWRITE_SIZE, |size| size.min(REWRITE_SIZE));
+        let size = usize::try_from(scan.end - position)
+            .map_or(REWRITE_SIZE, |size| size.min(REWRITE_SIZE));
         let mut bytes = vec![0; size];
         disk_file
             .read_at(&mut bytes, position)
@@ -263,10 +264,16 @@ fn check_watermark(state: &State, opening: &Opening<'_>) -> Result<(), OpenError
     };
     if state.next_index() <= durable.index {
         let index = durable.index;
-        return Err(lost(format!("the log was durable up to entry {index}, which is gone")).into());
+        return Err(lost(format!(
+            "the log was durable up to entry {index}, which is gone"
+        ))
+        .into());
     }
     if state.id(durable.index) != Some(durable) {
-        return Err(lost(format!("entry {durable:?} was durable, another one stands there")).into());
+        return Err(lost(format!(
+            "entry {durable:?} was durable, another one stands there"
+        ))
+        .into());
     }
     let frame = state
         .active_of(durable.index)

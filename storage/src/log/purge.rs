@@ -61,7 +61,10 @@ fn purge_within(state: &mut State, id: EntryId, done: Done) -> Purge {
     if state.last.is_some_and(|last| last.index < first) {
         state.last = None;
     }
-    if state.durable.is_none_or(|durable| durable.index <= id.index) {
+    if state
+        .durable
+        .is_none_or(|durable| durable.index <= id.index)
+    {
         state.durable = Some(id);
         state.durable_chain = chain_start;
     }
@@ -104,7 +107,10 @@ fn restart_behind(state: &mut State, id: EntryId, done: Done) -> Purge {
 fn forget_below(state: &mut State, first: u64) {
     state.drop_rows_below(first);
     state.tail.drop_below(first);
-    let kept_base = state.sealed.front().map_or(u64::MAX, |sealed| sealed.base());
+    let kept_base = state
+        .sealed
+        .front()
+        .map_or(u64::MAX, |sealed| sealed.base());
     state.directory.retain(|_, ranges| {
         let gone = ranges.partition_point(|range| range.base < kept_base);
         ranges.drain(..gone);

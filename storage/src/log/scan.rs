@@ -68,8 +68,10 @@ impl Window<'_> {
         let held = position >= self.position && end <= self.position + self.bytes.len() as u64;
         if !held {
             let wanted = (size as u64).max(WINDOW_SIZE).min(self.size - position);
-            self.bytes
-                .resize(usize::try_from(wanted).expect("a window fits into memory"), 0);
+            self.bytes.resize(
+                usize::try_from(wanted).expect("a window fits into memory"),
+                0,
+            );
             self.position = position;
             self.file
                 .read_at(&mut self.bytes, position)
@@ -200,7 +202,8 @@ impl<'a> Scanner<'a> {
             Err(error) => return Ok(Some(Stop::Bad(error))),
         };
         if !self.continues(stamped) {
-            let error = FormatError::bad(0, "frame: its sync group does not continue the one before");
+            let error =
+                FormatError::bad(0, "frame: its sync group does not continue the one before");
             return Ok(Some(Stop::Wrong(error)));
         }
         let size = usize::try_from(header.frame_size()).expect("a frame fits into memory");
@@ -277,7 +280,8 @@ impl<'a> Scanner<'a> {
             return Err(self.damage(FormatError::bad(0, what)).into());
         }
         if let Some(later) = self.later_group(position)? {
-            let what = format!("{error}; but the frame at {later} was written after it was durable");
+            let what =
+                format!("{error}; but the frame at {later} was written after it was durable");
             return Err(self.damage(FormatError::bad(0, what)).into());
         }
         self.scan.is_torn = true;

@@ -12,9 +12,7 @@ use super::hard_state::foreign;
 use super::queue::Mark;
 use crate::error::{OpenError, WriteError};
 use crate::format::fields::FormatError;
-use crate::format::watermark::{
-    WATERMARK_SIZE, WATERMARK_SLOT, WATERMARK_VERSION, Watermark,
-};
+use crate::format::watermark::{WATERMARK_SIZE, WATERMARK_SLOT, WATERMARK_VERSION, Watermark};
 use crate::io::{Disk, DiskFile};
 
 const SLOTS: [u64; 2] = [0, WATERMARK_SLOT];
@@ -62,9 +60,10 @@ impl WatermarkFile {
             file: options.watermark_path(),
             source,
         };
-        let file = match exists {
-            true => disk.open(&path),
-            false => disk.create(&path),
+        let file = if exists {
+            disk.open(&path)
+        } else {
+            disk.create(&path)
         }
         .map_err(failed)?;
         let mut slots = [[0; WATERMARK_SIZE]; 2];
@@ -113,7 +112,11 @@ impl WatermarkFile {
         }
         let Some(mark) = newest else {
             let untouched = slots.iter().flatten().all(|byte| *byte == 0);
-            return Ok(if untouched { Found::Nothing } else { Found::Bad });
+            return Ok(if untouched {
+                Found::Nothing
+            } else {
+                Found::Bad
+            });
         };
         if (mark.cluster_id, mark.group) != (self.cluster_id, self.group) {
             return Err(foreign(

@@ -88,7 +88,10 @@ impl Writer {
                     let neighbours = group
                         .last()
                         .is_none_or(|last| Arc::ptr_eq(&last.segment, &write.segment));
-                    assert!(neighbours, "a segment is created between two segments' frames");
+                    assert!(
+                        neighbours,
+                        "a segment is created between two segments' frames"
+                    );
                     group.push(write);
                 }
                 other => {
@@ -315,10 +318,7 @@ impl Writer {
     }
 }
 
-fn answer(
-    done: super::Done,
-    outcome: Result<(), WriteError>,
-) -> Result<(), WriteError> {
+fn answer(done: super::Done, outcome: Result<(), WriteError>) -> Result<(), WriteError> {
     done(outcome.clone());
     outcome
 }

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use crate::support::*;
 use inkstone_storage::error::{OpenError, ReadError};
 use inkstone_storage::log::Log;
 use inkstone_storage::types::{BatchOutcome, EntryId, LogId, Vote};
-use crate::support::*;
 
 const LOG: LogId = LogId(4);
 const OTHER: LogId = LogId(9);
@@ -76,7 +76,8 @@ fn callbacks_come_in_the_order_of_the_calls() {
             assert!(seen.state().durable >= Some(id(index)));
             noted.lock().unwrap().push(index);
         });
-        log.append(vec![command(index, vec![0; 300])], done).unwrap();
+        log.append(vec![command(index, vec![0; 300])], done)
+            .unwrap();
         assert_eq!(log.state().last, Some(id(index)));
     }
     barrier(&log);
@@ -92,7 +93,10 @@ fn the_tail_serves_what_is_recent_and_says_when_it_cannot() {
         ..options(dir.path())
     })
     .unwrap();
-    append(&log, (0..10).map(|index| command(index, vec![1; 400])).collect());
+    append(
+        &log,
+        (0..10).map(|index| command(index, vec![1; 400])).collect(),
+    );
     assert!(log.entries_in_tail(0, 10, 1 << 20).is_none());
     assert_eq!(log.entries_in_tail(9, 10, 0).unwrap().len(), 1);
     assert_eq!(log.entries_in_tail(10, 20, 0), Some(Vec::new()));
@@ -142,7 +146,11 @@ fn sealed_records_are_read_by_offset_before_and_after_reopening() {
     assert_eq!(log.offset_at_time(LOG, 0, 100).unwrap(), None);
     let entries = log.read_entries(0, 100, usize::MAX).unwrap();
     assert_eq!(entries.len(), 100);
-    assert!(entries.iter().all(|entry| entry.batches[0].1[0].offset == 2 * entry.index));
+    assert!(
+        entries
+            .iter()
+            .all(|entry| entry.batches[0].1[0].offset == 2 * entry.index)
+    );
 }
 
 #[test]
@@ -157,12 +165,19 @@ fn records_of_refused_batches_are_never_seen() {
         (LOG, body("two")),
     ];
     append(&log, vec![batches(0, &parts)]);
-    assert!(log.read(LOG, 0, 9, 99).unwrap().records.is_empty(), "not applied yet");
+    assert!(
+        log.read(LOG, 0, 9, 99).unwrap().records.is_empty(),
+        "not applied yet"
+    );
     assert!(log.read_entries(0, 1, 99).unwrap()[0].batches.is_empty());
     log.note_applied(0, &[taken(0), BatchOutcome::Refused, taken(0), taken(1)]);
     let check = |log: &Log| {
         let chunk = log.read(LOG, 0, u64::MAX, 1 << 20).unwrap();
-        let bodies: Vec<_> = chunk.records.iter().map(|record| &record.body[..]).collect();
+        let bodies: Vec<_> = chunk
+            .records
+            .iter()
+            .map(|record| &record.body[..])
+            .collect();
         assert_eq!(bodies, [b"one", b"two"]);
         assert_eq!(log.read(OTHER, 0, 9, 99).unwrap().records.len(), 1);
         let entry = &log.read_entries(0, 1, 1 << 20).unwrap()[0];
@@ -201,7 +216,10 @@ fn a_read_stops_at_its_bounds() {
 fn truncated_entries_do_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    append(&log, (0..60).map(|index| command(index, vec![1; 900])).collect());
+    append(
+        &log,
+        (0..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
     let files = segments(dir.path()).len();
     truncate(&log, Some(20));
     assert_eq!(log.state().last, Some(id(20)));
@@ -253,7 +271,10 @@ fn truncating_overtakes_what_is_not_written_yet() {
         }
     }
     barrier(&log);
-    assert_eq!(log.state().durable.map(|last| (last.term, last.index)), Some((29, 9)));
+    assert_eq!(
+        log.state().durable.map(|last| (last.term, last.index)),
+        Some((29, 9))
+    );
     drop(log);
     let found = all(&open(dir.path()));
     assert_eq!(found.len(), 10);
@@ -329,7 +350,10 @@ fn purging_everything_survives_reopening() {
 fn a_log_may_begin_anywhere_and_notices_when_its_first_segment_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    append(&log, (7..60).map(|index| command(index, vec![1; 900])).collect());
+    append(
+        &log,
+        (7..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
     drop(log);
     drop(open(dir.path()));
     std::fs::remove_file(&segments(dir.path())[0]).unwrap();
@@ -396,7 +420,10 @@ fn whatever_write_or_sync_fails_everybody_is_answered_and_the_log_stops() {
             }
             if index % 10 == 9 {
                 // Lets the writer go on, so that groups differ in size.
-                waiting.last().map(|outcome| outcome.recv().unwrap()).map_or((), drop);
+                waiting
+                    .last()
+                    .map(|outcome| outcome.recv().unwrap())
+                    .map_or((), drop);
                 waiting.pop();
             }
         }
@@ -409,7 +436,10 @@ fn whatever_write_or_sync_fails_everybody_is_answered_and_the_log_stops() {
             outcomes[acknowledged..].iter().all(|ok| !ok),
             "nothing succeeds behind a failure"
         );
-        assert!(log.failure().is_some(), "{allowed} operations suffice for the run");
+        assert!(
+            log.failure().is_some(),
+            "{allowed} operations suffice for the run"
+        );
         let durable = log.state().durable;
         assert!(log.append(vec![], Box::new(|_| ())).is_err());
         assert!(log.save_snapshot(&checkpoint(1)).is_err());
@@ -427,10 +457,9 @@ fn the_checkpoint_at_open_is_never_ahead_of_the_log() {
     fill(&log, 0, 40);
     drop(log);
     let newest = open(dir.path()).checkpoint().unwrap();
-    let path = dir.path().join(format!(
-        "group-1/log/{:020}.ckpt",
-        newest.applied.index + 1
-    ));
+    let path = dir
+        .path()
+        .join(format!("group-1/log/{:020}.ckpt", newest.applied.index + 1));
     flip(&path, 80);
     let older = open(dir.path()).checkpoint().unwrap();
     assert!(older.applied < newest.applied);

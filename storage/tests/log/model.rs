@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::support::*;
 use inkstone_storage::error::ReadError;
 use inkstone_storage::format::batch::Batches;
 use inkstone_storage::log::{Checkpoint, Log, LogOptions};
 use inkstone_storage::types::{BatchOutcome, Entry, EntryId, EntryKind, LogId, Vote};
 use proptest::prelude::*;
-use crate::support::*;
 
 #[derive(Debug, Clone)]
 enum Operation {
@@ -58,7 +58,10 @@ impl Model {
     }
 
     fn next(&self) -> u64 {
-        self.entries.keys().last().map_or(self.first(), |last| last + 1)
+        self.entries
+            .keys()
+            .last()
+            .map_or(self.first(), |last| last + 1)
     }
 
     fn entry(&self, index: u64, seed: u64) -> Entry {
@@ -150,7 +153,10 @@ impl Pair {
         match *operation {
             Operation::Append(count, seed) => self.append(count, seed),
             Operation::Truncate(share) => {
-                let (low, high) = (self.model.applied.max(self.model.first()), self.model.next());
+                let (low, high) = (
+                    self.model.applied.max(self.model.first()),
+                    self.model.next(),
+                );
                 let kept = low + (high - low) * share / 100;
                 drop(self.model.entries.split_off(&kept));
                 self.model.term += 1;
@@ -160,7 +166,9 @@ impl Pair {
             Operation::Purge(share) => {
                 let (low, high) = (self.model.first(), self.model.applied);
                 let upto = low + high.saturating_sub(low) * share / 100;
-                let id = upto.checked_sub(1).and_then(|index| self.model.entries.get(&index));
+                let id = upto
+                    .checked_sub(1)
+                    .and_then(|index| self.model.entries.get(&index));
                 if let Some(id) = id.map(|entry| entry.id) {
                     self.purge(id);
                 }
@@ -191,7 +199,10 @@ impl Pair {
     fn append(&mut self, count: u64, seed: u64) {
         let first = self.model.next();
         let entries: Vec<Entry> = (first..first + count)
-            .map(|index| self.model.entry(index, seed.rotate_left((index % 64) as u32) >> 3))
+            .map(|index| {
+                self.model
+                    .entry(index, seed.rotate_left((index % 64) as u32) >> 3)
+            })
             .collect();
         for entry in &entries {
             self.model.entries.insert(entry.id.index, entry.clone());
@@ -232,7 +243,10 @@ impl Pair {
             assert_eq!(found, &state_as_of(found.applied));
         }
         let from = checkpoint.map_or(0, |found| found.applied.index + 1);
-        assert!(from >= self.model.first(), "the state reaches to the first entry");
+        assert!(
+            from >= self.model.first(),
+            "the state reaches to the first entry"
+        );
         for index in from..self.model.applied {
             self.seal(index);
             if let Some(outcomes) = self.model.outcomes.get(&index) {
@@ -244,7 +258,12 @@ impl Pair {
     fn check(&self) {
         let (model, log) = (&self.model, self.log());
         let state = log.state();
-        let last = model.entries.values().last().map(|entry| entry.id).or(model.purged);
+        let last = model
+            .entries
+            .values()
+            .last()
+            .map(|entry| entry.id)
+            .or(model.purged);
         assert_eq!((state.purged, state.last), (model.purged, last));
         let entries: Vec<Entry> = model.entries.values().cloned().collect();
         assert_eq!(all(log), entries);
@@ -272,10 +291,16 @@ impl Pair {
                 assert_eq!(*offset, next);
                 let chunk = self.log().read(*id, next, u64::MAX, 1).unwrap();
                 assert_eq!(chunk.records.len(), 1);
-                assert_eq!((chunk.records[0].offset, &chunk.records[0].body[..]), (next, &body[..]));
+                assert_eq!(
+                    (chunk.records[0].offset, &chunk.records[0].body[..]),
+                    (next, &body[..])
+                );
                 next = chunk.next_offset;
             }
-            let all = self.log().read(*id, expected[0].1, u64::MAX, usize::MAX).unwrap();
+            let all = self
+                .log()
+                .read(*id, expected[0].1, u64::MAX, usize::MAX)
+                .unwrap();
             assert_eq!(all.records.len(), expected.len());
             assert_eq!(self.log().read(*id, next, u64::MAX, 1).unwrap().records, []);
         }
@@ -290,7 +315,10 @@ impl Pair {
             .flat_map(|entry| &entry.batches)
             .map(|(_, records)| records.len())
             .sum();
-        assert_eq!(found, self.model.records.values().map(Vec::len).sum::<usize>());
+        assert_eq!(
+            found,
+            self.model.records.values().map(Vec::len).sum::<usize>()
+        );
     }
 }
 
