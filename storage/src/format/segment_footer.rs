@@ -4,6 +4,8 @@
 //! log row carries a crc of its own, and a frame row is proven by the frame it points to, so that opening a segment need
 //! not read the big sections. Must not know: files; a caller gives it the bytes.
 
+use std::cmp::Ordering;
+
 use super::fields::{
     FormatError, array_at, check_envelope, crc_before, i64_at, put, u32_at, u64_at,
 };
@@ -114,7 +116,15 @@ impl LogRow {
 
     /// The offset behind its last record.
     pub fn end_offset(&self) -> u64 {
-        self.base_offset + u64::from(self.records)
+        self.base_offset.saturating_add(u64::from(self.records))
+    }
+
+    /// Where the row stands as seen from an offset: equal when it holds it.
+    pub fn compare_offset(&self, offset: u64) -> Ordering {
+        if self.end_offset() <= offset {
+            return Ordering::Less;
+        }
+        self.base_offset.cmp(&offset).max(Ordering::Equal)
     }
 }
 
@@ -426,9 +436,9 @@ impl Footer {
             let middle = from.midpoint(to);
             let summary = LogSummary::decode(self.logs.row(file, middle)?);
             match summary.log.cmp(&log) {
-                std::cmp::Ordering::Equal => return Some(summary),
-                std::cmp::Ordering::Less => from = middle + 1,
-                std::cmp::Ordering::Greater => to = middle,
+                Ordering::Equal => return Some(summary),
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
             }
         }
         None
@@ -454,23 +464,48 @@ impl Footer {
         })
     }
 
-    /// The first of a log's rows for which `before` is false; `before` must hold for a prefix of them.
+    /// The number of the row that `compare` says is equal, else of the first that is greater, of a log's rows, which
+    /// rise by `compare`.
+    ///
+    /// A damaged row must not hide the others: when the search meets one, all are looked at, and it is an error only if
+    /// what is searched for may be in the damaged one.
     pub fn find_row(
         &self,
         file: &[u8],
         log: &LogSummary,
-        before: impl Fn(&LogRow) -> bool,
+        compare: impl Fn(&LogRow) -> Ordering,
     ) -> Result<u32, FormatError> {
         let (mut from, mut to) = (0, log.rows);
         while from < to {
             let middle = from.midpoint(to);
-            if before(&self.row(file, log, middle)?) {
-                from = middle + 1;
-            } else {
-                to = middle;
+            let Ok(row) = self.row(file, log, middle) else {
+                return self.find_row_beside_damage(file, log, compare);
+            };
+            match compare(&row) {
+                Ordering::Equal => return Ok(middle),
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
             }
         }
         Ok(from)
+    }
+
+    fn find_row_beside_damage(
+        &self,
+        file: &[u8],
+        log: &LogSummary,
+        compare: impl Fn(&LogRow) -> Ordering,
+    ) -> Result<u32, FormatError> {
+        let mut damaged = None;
+        for number in 0..log.rows {
+            match self.row(file, log, number).map(|row| compare(&row)) {
+                Ok(Ordering::Less) => damaged = None,
+                Ok(Ordering::Equal) => return Ok(number),
+                Ok(Ordering::Greater) => return damaged.map_or(Ok(number), Err),
+                Err(error) => damaged = Some(error),
+            }
+        }
+        damaged.map_or(Ok(log.rows), Err)
     }
 
     /// Whether apply refused batch number `batch` of frame number `frame`.
@@ -482,9 +517,9 @@ impl Footer {
                 return false;
             };
             match (u32_at(row, 0), u32_at(row, 4)).cmp(&(frame, batch)) {
-                std::cmp::Ordering::Equal => return true,
-                std::cmp::Ordering::Less => from = middle + 1,
-                std::cmp::Ordering::Greater => to = middle,
+                Ordering::Equal => return true,
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
             }
         }
         false
@@ -584,7 +619,7 @@ mod tests {
         assert!(footer.log(&file, LogId(3)).is_none());
         let log = footer.log(&file, LogId(2)).unwrap();
         let found = footer
-            .find_row(&file, &log, |row| row.end_offset() <= 9)
+            .find_row(&file, &log, |row| row.compare_offset(9))
             .unwrap();
         assert_eq!(footer.row(&file, &log, found), Ok(row(8, 2, 3)));
         assert!(footer.is_refused(&file, 3, 0));
@@ -600,6 +635,28 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let intact = Footer::decode(&flipped).and_then(|footer| footer.check_rows(&flipped));
             assert!(intact.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_log_row_does_not_hide_the_others() {
+        let mut content = sample();
+        content.logs = vec![LogRows {
+            summary: summary(2, 0, 9),
+            rows: (0..9).map(|number| row(number, 1, 0)).collect(),
+        }];
+        let mut file = vec![0; FRAMES_END];
+        file.extend(content.encode());
+        let rows = FRAMES_END + 4 * FRAME_ROW_SIZE;
+        file[rows + 4 * LOG_ROW_SIZE] ^= 1;
+        let footer = Footer::decode(&file).unwrap();
+        let log = footer.log(&file, LogId(2)).unwrap();
+        for offset in 0..10 {
+            let found = footer.find_row(&file, &log, |row| row.compare_offset(offset));
+            match offset {
+                4 => assert!(found.is_err()),
+                _ => assert_eq!(found, Ok(u32::try_from(offset).unwrap())),
+            }
         }
     }
 

@@ -41,12 +41,12 @@ pub(super) fn append(shared: &Shared, entries: Vec<Entry>, done: Done) -> Result
 
 fn check_order(state: &State, entries: &[Entry]) {
     let Some(first) = entries.first() else { return };
-    let mut next = if state.is_unstarted() {
+    let next = if state.is_unstarted() {
         first.id.index
     } else {
         state.next_index()
     };
-    for entry in entries {
+    for (next, entry) in (next..).zip(entries) {
         let index = entry.id.index;
         assert!(index == next, "entry {next} is next, {index} was appended");
         let size = entry.payload.len();
@@ -54,7 +54,6 @@ fn check_order(state: &State, entries: &[Entry]) {
             size <= PAYLOAD_SIZE_MAX,
             "entry {index} has a payload of {size} bytes"
         );
-        next += 1;
     }
 }
 
@@ -116,6 +115,10 @@ impl Placing<'_> {
         write.chain_crc = header.chain_crc;
         write.size += FRAME_HEADER_SIZE + entry.payload.len();
         state.chain = header.chain_crc;
+        if state.last.is_none() {
+            // Of an empty log nothing is left, the terms of what was purged neither.
+            state.runs.clear();
+        }
         state.last = Some(entry.id);
         state.push_run(entry.id);
         state.tail.push(entry);

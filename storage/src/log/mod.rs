@@ -258,7 +258,7 @@ impl Log {
     /// Seals the segment before `boundary`, and keeps the checkpoint as of `boundary - 1`, in the background, once
     /// durable: first the footer, then the checkpoint. Nothing to do when that was done before.
     pub fn seal(&self, boundary: u64, checkpoint: Checkpoint) {
-        seal::seal(self.shared(), boundary, &checkpoint);
+        seal::seal(self.shared(), boundary, checkpoint);
     }
 
     /// The newest usable checkpoint at open: of a snapshot, or one at or below the durable last entry.
@@ -268,7 +268,7 @@ impl Log {
 
     /// Keeps a snapshot received from the leader, durably, on return. Blocks.
     pub fn save_snapshot(&self, snapshot: &Checkpoint) -> Result<(), WriteError> {
-        let file = self.shared().checkpoint_file(snapshot);
+        let file = self.shared().checkpoint_file(snapshot.clone());
         let (answer, answered) = mpsc::sync_channel(1);
         let done: Done = Box::new(move |outcome| {
             // The receiver waits below: it is there.

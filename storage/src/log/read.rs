@@ -173,7 +173,7 @@ fn read_sealed(sealed: &Sealed, first: u64, gathering: &mut Gathering) -> Result
     let Some(log) = sealed.log(gathering.log) else {
         return Ok(());
     };
-    let from = sealed.find_row(&log, |row| row.end_offset() <= offset)?;
+    let from = sealed.find_row(&log, |row| row.compare_offset(offset))?;
     for number in from..log.rows {
         if gathering.is_full() {
             break;
@@ -182,7 +182,7 @@ fn read_sealed(sealed: &Sealed, first: u64, gathering: &mut Gathering) -> Result
         let index = sealed.base() + u64::from(row.frame);
         if index < first {
             let kept = first - sealed.base();
-            let number = sealed.find_row(&log, |row| u64::from(row.frame) < kept)?;
+            let number = sealed.find_row(&log, |row| u64::from(row.frame).cmp(&kept))?;
             let first = if number < log.rows {
                 sealed.row(&log, number)?.base_offset
             } else {
@@ -270,12 +270,11 @@ fn taken(
             continue;
         }
         let known = next.iter().position(|(log, _)| *log == header.log);
-        let known = match known {
-            Some(known) => known,
-            None => {
-                next.push((header.log, base_offset(shared, index, header.log)?));
-                next.len() - 1
-            }
+        let known = if let Some(known) = known {
+            known
+        } else {
+            next.push((header.log, base_offset(shared, index, header.log)?));
+            next.len() - 1
         };
         let Some((_, Some(base))) = next.get_mut(known) else {
             // Not noted as applied: nobody may see it.
@@ -300,7 +299,7 @@ fn base_offset(shared: &Shared, index: u64, log: LogId) -> Result<Option<u64>, R
             return Ok(None);
         };
         let frame = sealed.frame_number(index);
-        let number = sealed.find_row(&summary, |row| row.frame < frame)?;
+        let number = sealed.find_row(&summary, |row| row.frame.cmp(&frame))?;
         if number >= summary.rows {
             return Ok(None);
         }
@@ -373,7 +372,7 @@ fn candidate(
         return Ok(Candidate::None);
     };
     if summary.timestamp_max >= timestamp {
-        let first = sealed.find_row(&summary, |row| row.end_offset() <= from)?;
+        let first = sealed.find_row(&summary, |row| row.compare_offset(from))?;
         for number in first..summary.rows {
             let row = sealed.row(&summary, number)?;
             if row.timestamp_max >= timestamp {

@@ -89,7 +89,7 @@ fn rows(index: u64, batches: &Batches, outcomes: &[BatchOutcome]) -> (Rows, Vec<
 }
 
 /// Seals the segments before `boundary` and keeps the checkpoint as of it, in the background.
-pub(super) fn seal(shared: &Shared, boundary: u64, checkpoint: &Checkpoint) {
+pub(super) fn seal(shared: &Shared, boundary: u64, checkpoint: Checkpoint) {
     let mut state = shared.state.write();
     if !state.is_boundary(boundary) {
         return;

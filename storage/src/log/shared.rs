@@ -28,12 +28,12 @@ pub(super) struct Shared {
 
 impl Shared {
     /// A checkpoint as a file has it.
-    pub(super) fn checkpoint_file(&self, checkpoint: &Checkpoint) -> CheckpointFile {
+    pub(super) fn checkpoint_file(&self, checkpoint: Checkpoint) -> CheckpointFile {
         CheckpointFile {
             group: self.group,
             cluster_id: self.options.identity.cluster_id,
             applied: checkpoint.applied,
-            body: checkpoint.body.clone(),
+            body: checkpoint.body,
         }
     }
 }

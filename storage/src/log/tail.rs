@@ -53,11 +53,6 @@ impl Tail {
         self.entries.push_back(entry);
     }
 
-    pub(super) fn get(&self, index: u64) -> Option<&Entry> {
-        let number = usize::try_from(index.checked_sub(self.first)?).ok()?;
-        self.entries.get(number)
-    }
-
     /// Entries `from..to`, at least one if there is one, until `size_max` bytes of payload are reached. `from` is here.
     pub(super) fn range(&self, from: u64, to: u64, size_max: usize) -> Vec<Entry> {
         let skip = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
@@ -159,7 +154,6 @@ mod tests {
         let mut tail = filled(0);
         tail.set_durable(9);
         assert_eq!(tail.first(), 10);
-        assert!(tail.get(9).is_none());
         assert_eq!(tail.range(10, u64::MAX, usize::MAX).len(), 5);
     }
 

@@ -60,9 +60,10 @@ impl WatermarkFile {
             file: options.watermark_path(),
             source,
         };
-        let file = match exists {
-            true => disk.open(&path),
-            false => disk.create(&path),
+        let file = if exists {
+            disk.open(&path)
+        } else {
+            disk.create(&path)
         }
         .map_err(failed)?;
         let mut slots = [[0; WATERMARK_SIZE]; 2];

@@ -61,7 +61,7 @@ impl Opening<'_> {
             if let Some((index, chain)) = next {
                 candidate.check_follows(index, chain)?;
             }
-            let sealed = self.open_sealed(candidate, following, files)?;
+            let sealed = candidate.open_sealed(following, files)?;
             next = match sealed {
                 Some(sealed) => {
                     if let Some((before, _)) = segments.scanned.last() {
@@ -229,54 +229,6 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// The segment as a sealed one, if its footer is there. A footer that is not whole is what an interrupted sealing
-    /// leaves, unless the checkpoint that is written after it is there.
-    fn open_sealed(
-        &self,
-        candidate: &Candidate,
-        following: Option<SegmentHeader>,
-        files: &Files,
-    ) -> Result<Option<Sealed>, OpenError> {
-        let was_sealed = following.is_some_and(|next| files.boundaries.contains(&next.base));
-        let unsealed = |error: FormatError| match was_sealed {
-            true => Err(damage(&candidate.path, 0, error).into()),
-            false => Ok(None),
-        };
-        let failed = io_error(&candidate.path);
-        let mut trailer = vec![0; TRAILER_SIZE];
-        let frames = (SEGMENT_HEADER_SIZE + TRAILER_SIZE) as u64;
-        if candidate.size >= frames {
-            let at = candidate.size - TRAILER_SIZE as u64;
-            candidate.file.read_at(&mut trailer, at).map_err(&failed)?;
-        }
-        if !Footer::is_present(&trailer) {
-            return unsealed(FormatError::bad(
-                0,
-                "the footer of a sealed segment is gone",
-            ));
-        }
-        let map = candidate.file.map().map_err(&failed)?;
-        let sealed = match Sealed::open(&candidate.path, map) {
-            Ok(sealed) => sealed,
-            Err(FormatError::Version { found }) => {
-                return Err(OpenError::Version {
-                    file: candidate.path.clone(),
-                    found,
-                    known: SEGMENT_VERSION,
-                });
-            }
-            Err(error) => return unsealed(error),
-        };
-        let (header, footer) = (&candidate.header, sealed.footer());
-        let same = (footer.base, footer.chain_start) == (header.base, header.chain_start)
-            && (footer.group, footer.cluster_id) == (header.group, header.cluster_id);
-        if !same {
-            let error = FormatError::bad(0, "the footer is another segment's");
-            return Err(damage(&candidate.path, footer.frames_end, error).into());
-        }
-        Ok(Some(sealed))
-    }
-
     /// Walks an unsealed segment: where the next one must begin. The last one is dropped when it has no frame.
     fn scan(
         &self,
@@ -327,6 +279,55 @@ impl Opening<'_> {
 }
 
 impl Candidate {
+    /// The segment as a sealed one, if its footer is there. A footer that is not whole is what an interrupted sealing
+    /// leaves, unless the checkpoint that is written after it is there.
+    fn open_sealed(
+        &self,
+        following: Option<SegmentHeader>,
+        files: &Files,
+    ) -> Result<Option<Sealed>, OpenError> {
+        let was_sealed = following.is_some_and(|next| files.boundaries.contains(&next.base));
+        let unsealed = |error: FormatError| {
+            if was_sealed {
+                return Err(damage(&self.path, 0, error).into());
+            }
+            Ok(None)
+        };
+        let failed = io_error(&self.path);
+        let mut trailer = vec![0; TRAILER_SIZE];
+        let frames = (SEGMENT_HEADER_SIZE + TRAILER_SIZE) as u64;
+        if self.size >= frames {
+            let at = self.size - TRAILER_SIZE as u64;
+            self.file.read_at(&mut trailer, at).map_err(&failed)?;
+        }
+        if !Footer::is_present(&trailer) {
+            return unsealed(FormatError::bad(
+                0,
+                "the footer of a sealed segment is gone",
+            ));
+        }
+        let map = self.file.map().map_err(&failed)?;
+        let sealed = match Sealed::open(&self.path, map) {
+            Ok(sealed) => sealed,
+            Err(FormatError::Version { found }) => {
+                return Err(OpenError::Version {
+                    file: self.path.clone(),
+                    found,
+                    known: SEGMENT_VERSION,
+                });
+            }
+            Err(error) => return unsealed(error),
+        };
+        let (header, footer) = (&self.header, sealed.footer());
+        let same = (footer.base, footer.chain_start) == (header.base, header.chain_start)
+            && (footer.group, footer.cluster_id) == (header.group, header.cluster_id);
+        if !same {
+            let error = FormatError::bad(0, "the footer is another segment's");
+            return Err(damage(&self.path, footer.frames_end, error).into());
+        }
+        Ok(Some(sealed))
+    }
+
     fn check_follows(&self, index: u64, chain: u32) -> Result<(), OpenError> {
         let found = (self.header.base, self.header.chain_start);
         if found == (index, chain) {

@@ -3,6 +3,7 @@
 //! Promises: bytes are copied out of the map and the copy is verified, so that what a reader gets is what was checked,
 //! even if the page behind it is read again from a disk that rots. Must not know: which entries are purged.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -84,10 +85,10 @@ impl Sealed {
     pub(in crate::log) fn find_row(
         &self,
         log: &LogSummary,
-        before: impl Fn(&LogRow) -> bool,
+        compare: impl Fn(&LogRow) -> Ordering,
     ) -> Result<u32, Damage> {
         self.footer
-            .find_row(&self.map, log, before)
+            .find_row(&self.map, log, compare)
             .map_err(|error| damage(&self.path, 0, error))
     }
 

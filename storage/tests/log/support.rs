@@ -12,9 +12,9 @@ use inkstone_storage::io::{Disk, DiskFile, Map, RealDisk};
 use inkstone_storage::log::{Checkpoint, Done, Log, LogOptions};
 use inkstone_storage::types::{Entry, EntryId, EntryKind, Identity, LogId, NewRecord};
 
-pub const HEADER: usize = 4096;
+pub(crate) const HEADER: usize = 4096;
 
-pub fn options(dir: &Path) -> LogOptions {
+pub(crate) fn options(dir: &Path) -> LogOptions {
     LogOptions {
         dir: dir.join("group-1"),
         identity: Identity {
@@ -28,15 +28,15 @@ pub fn options(dir: &Path) -> LogOptions {
     }
 }
 
-pub fn open(dir: &Path) -> Log {
+pub(crate) fn open(dir: &Path) -> Log {
     Log::open(options(dir)).expect("the log opens")
 }
 
-pub fn open_error(dir: &Path) -> OpenError {
+pub(crate) fn open_error(dir: &Path) -> OpenError {
     Log::open(options(dir)).expect_err("the log does not open")
 }
 
-pub fn id(index: u64) -> EntryId {
+pub(crate) fn id(index: u64) -> EntryId {
     EntryId {
         term: 1,
         node: 9,
@@ -44,7 +44,7 @@ pub fn id(index: u64) -> EntryId {
     }
 }
 
-pub fn command(index: u64, payload: impl Into<Bytes>) -> Entry {
+pub(crate) fn command(index: u64, payload: impl Into<Bytes>) -> Entry {
     Entry {
         id: id(index),
         kind: EntryKind::Command,
@@ -52,7 +52,7 @@ pub fn command(index: u64, payload: impl Into<Bytes>) -> Entry {
     }
 }
 
-pub fn record(timestamp: i64, body: impl Into<Bytes>) -> NewRecord {
+pub(crate) fn record(timestamp: i64, body: impl Into<Bytes>) -> NewRecord {
     NewRecord {
         timestamp,
         attributes: Vec::new(),
@@ -61,7 +61,7 @@ pub fn record(timestamp: i64, body: impl Into<Bytes>) -> NewRecord {
 }
 
 /// An entry of one batch for each list of bodies, all to the given logs; the records' time is the entry's index.
-pub fn batches(index: u64, batches: &[(LogId, Vec<Vec<u8>>)]) -> Entry {
+pub(crate) fn batches(index: u64, batches: &[(LogId, Vec<Vec<u8>>)]) -> Entry {
     let encoded: Vec<EncodedBatch> = batches
         .iter()
         .map(|(log, bodies)| {
@@ -81,7 +81,7 @@ pub fn batches(index: u64, batches: &[(LogId, Vec<Vec<u8>>)]) -> Entry {
 }
 
 /// Bytes that LZ4 cannot make smaller, the same for the same seed.
-pub fn noise(seed: u64, size: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(size);
     for _ in 0..size {
@@ -96,43 +96,43 @@ pub fn noise(seed: u64, size: usize) -> Vec<u8> {
 type Outcome = Result<(), WriteError>;
 
 /// A callback, and where its outcome arrives.
-pub fn callback() -> (Done, mpsc::Receiver<Outcome>) {
+pub(crate) fn callback() -> (Done, mpsc::Receiver<Outcome>) {
     let (tx, rx) = mpsc::sync_channel(1);
     let done = Box::new(move |outcome| drop(tx.send(outcome)));
     (done, rx)
 }
 
-pub fn wait(change: impl FnOnce(Done) -> Outcome) -> Outcome {
+pub(crate) fn wait(change: impl FnOnce(Done) -> Outcome) -> Outcome {
     let (done, rx) = callback();
     change(done)?;
     rx.recv().expect("every change is answered")
 }
 
-pub fn append(log: &Log, entries: Vec<Entry>) {
+pub(crate) fn append(log: &Log, entries: Vec<Entry>) {
     wait(|done| log.append(entries, done)).expect("appended");
 }
 
-pub fn truncate(log: &Log, index: Option<u64>) {
+pub(crate) fn truncate(log: &Log, index: Option<u64>) {
     wait(|done| log.truncate_after(index, done)).expect("truncated");
 }
 
-pub fn purge(log: &Log, id: EntryId) {
+pub(crate) fn purge(log: &Log, id: EntryId) {
     wait(|done| log.purge(id, done)).expect("purged");
 }
 
 /// Waits until the writer has done all that was asked of it.
-pub fn barrier(log: &Log) {
+pub(crate) fn barrier(log: &Log) {
     append(log, Vec::new());
 }
 
-pub fn checkpoint(index: u64) -> Checkpoint {
+pub(crate) fn checkpoint(index: u64) -> Checkpoint {
     Checkpoint {
         applied: id(index),
         body: Bytes::from(format!("state as of {index}")),
     }
 }
 
-pub fn all(log: &Log) -> Vec<Entry> {
+pub(crate) fn all(log: &Log) -> Vec<Entry> {
     let first = log.state().purged.map_or(0, |purged| purged.index + 1);
     let mut found: Vec<Entry> = Vec::new();
     loop {
@@ -145,7 +145,7 @@ pub fn all(log: &Log) -> Vec<Entry> {
     }
 }
 
-pub fn segments(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir.join("group-1/log"))
         .expect("the log's directory")
         .map(|item| item.expect("an item").path())
@@ -155,25 +155,25 @@ pub fn segments(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-pub fn flip(path: &Path, position: usize) {
+pub(crate) fn flip(path: &Path, position: usize) {
     let mut bytes = std::fs::read(path).expect("the file");
     bytes[position] ^= 1;
     std::fs::write(path, bytes).expect("written");
 }
 
 /// Bytes of a frame with that much payload.
-pub fn frame_size(payload: usize) -> usize {
+pub(crate) fn frame_size(payload: usize) -> usize {
     (64 + payload).next_multiple_of(8)
 }
 
 /// A real disk that fails every write and sync once so many have succeeded.
 #[derive(Debug)]
-pub struct FailingDisk {
+pub(crate) struct FailingDisk {
     left: Arc<AtomicI64>,
 }
 
 impl FailingDisk {
-    pub fn new() -> (Arc<Self>, Arc<AtomicI64>) {
+    pub(crate) fn new() -> (Arc<Self>, Arc<AtomicI64>) {
         let left = Arc::new(AtomicI64::new(i64::MAX));
         let disk = Arc::new(Self {
             left: Arc::clone(&left),

@@ -1,14 +1,12 @@
 //! The log engine as its callers see it: order, durability across reopening, rolling, sealing, truncating, purging.
 
-mod support;
-
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use crate::support::*;
 use inkstone_storage::error::{OpenError, ReadError};
 use inkstone_storage::log::Log;
 use inkstone_storage::types::{BatchOutcome, EntryId, LogId, Vote};
-use support::*;
 
 const LOG: LogId = LogId(4);
 const OTHER: LogId = LogId(9);
