@@ -9,9 +9,10 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::hard_state::foreign;
-use super::segment::damage;
+use super::segment::{checkpoint_path, damage};
+use super::shared::Shared;
 use super::{Checkpoint, LogOptions};
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadError};
 use crate::format::checkpoint::{CHECKPOINT_VERSION, CheckpointFile};
 use crate::format::fields::FormatError;
 use crate::io::Disk;
@@ -65,6 +66,21 @@ pub(super) fn read(
         applied: file.applied,
         body: file.body,
     })
+}
+
+/// The checkpoint of a boundary, if its file is there.
+pub(super) fn read_at(shared: &Shared, boundary: u64) -> Result<Option<Checkpoint>, ReadError> {
+    let path = checkpoint_path(&shared.options.log_dir(), boundary);
+    match read(shared.disk.as_ref(), &path, &shared.options, shared.group) {
+        Ok(checkpoint) => Ok(Some(checkpoint)),
+        Err(OpenError::Damaged(damage)) => Err(damage.into()),
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(OpenError::Io { file, source }) => Err(ReadError::Io { file, source }),
+        Err(other) => Err(ReadError::Io {
+            file: path,
+            source: io::Error::other(other.to_string()),
+        }),
+    }
 }
 
 fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Bytes> {

@@ -266,6 +266,23 @@ impl Log {
         self.shared().state.read().checkpoint.clone()
     }
 
+    /// The boundaries that [`Log::seal`] was called with and that are not purged, rising: at each, the log can be purged
+    /// to the entry before it.
+    pub fn boundaries(&self) -> Vec<u64> {
+        self.shared()
+            .state
+            .read()
+            .boundaries
+            .iter()
+            .copied()
+            .collect()
+    }
+
+    /// The checkpoint kept as of `boundary - 1`; `None` when it is not there (yet). Reads from disk.
+    pub fn checkpoint_at(&self, boundary: u64) -> Result<Option<Checkpoint>, ReadError> {
+        checkpoint::read_at(self.shared(), boundary)
+    }
+
     /// Keeps a snapshot received from the leader, durably, on return. Blocks.
     pub fn save_snapshot(&self, snapshot: &Checkpoint) -> Result<(), WriteError> {
         let file = self.shared().checkpoint_file(snapshot.clone());

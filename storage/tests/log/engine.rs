@@ -469,3 +469,114 @@ fn the_checkpoint_at_open_is_never_ahead_of_the_log() {
     let found = open(dir.path()).checkpoint().unwrap();
     assert_eq!(found.applied.index, older.applied.index.max(30));
 }
+
+#[test]
+fn a_stopped_log_refuses_every_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, left) = FailingDisk::new();
+    let log = Log::open_on(disk, options(dir.path())).unwrap();
+    append(&log, (0..9).map(|index| command(index, "x")).collect());
+    left.store(0, Ordering::SeqCst);
+    let vote = Vote {
+        term: 3,
+        node: 8,
+        committed: true,
+    };
+    assert!(wait(|done| log.save_vote(vote, done)).is_err());
+    assert_eq!(log.vote(), None);
+    assert!(wait(|done| log.truncate_after(Some(3), done)).is_err());
+    assert!(wait(|done| log.purge(id(2), done)).is_err());
+    assert!(wait(|done| log.append(vec![command(4, "y")], done)).is_err());
+    drop(log);
+    assert_eq!(all(&open(dir.path())).len(), 9);
+}
+
+/// Puts back what a purge or truncation deleted, as a crash before the deletions were durable does.
+fn put_back(dir: &std::path::Path, kept: &[(std::path::PathBuf, Vec<u8>)]) {
+    for (path, bytes) in kept {
+        if !path.exists() {
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+    assert_eq!(
+        std::fs::read_dir(dir.join("group-1/log")).unwrap().count(),
+        kept.len()
+    );
+}
+
+#[test]
+fn a_purge_that_a_crash_interrupted_is_completed() {
+    for restart in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        fill(&log, 0, 100);
+        let kept: Vec<_> = std::fs::read_dir(dir.path().join("group-1/log"))
+            .unwrap()
+            .map(|item| item.unwrap().path())
+            .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+            .collect();
+        let purged = id(if restart { 200 } else { 60 });
+        log.save_snapshot(&checkpoint(purged.index)).unwrap();
+        purge(&log, purged);
+        let (state, files) = (log.state(), segments(dir.path()));
+        assert!(files.len() < kept.len());
+        drop(log);
+        put_back(dir.path(), &kept);
+        let log = open(dir.path());
+        assert_eq!(log.state(), state);
+        assert_eq!(segments(dir.path()), files);
+        append(
+            &log,
+            vec![command(state.last.unwrap().index + 1, "on it goes")],
+        );
+    }
+}
+
+#[test]
+fn a_truncation_that_a_crash_interrupted_leaves_a_longer_log_and_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(
+        &log,
+        (0..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    let kept: Vec<_> = segments(dir.path())
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+        .collect();
+    truncate(&log, Some(20));
+    drop(log);
+    let last = kept.len() - 1;
+    // Newest first: whatever number of deletions reached the disk, what is left is a prefix.
+    for deleted in (0..=last - 1).rev() {
+        for (path, bytes) in &kept[..=last - deleted] {
+            std::fs::write(path, bytes).unwrap();
+        }
+        let log = open(dir.path());
+        let found = all(&log).len();
+        assert!(found > 21, "{found} entries");
+        truncate(&log, Some(20));
+        assert_eq!(all(&log).len(), 21);
+    }
+}
+
+#[test]
+fn the_checkpoint_of_every_boundary_can_be_had_until_it_is_purged() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 100);
+    let check = |log: &Log| {
+        for boundary in log.boundaries() {
+            let found = log.checkpoint_at(boundary).unwrap();
+            assert_eq!(found, Some(checkpoint(boundary - 1)));
+        }
+        log.boundaries()
+    };
+    let boundaries = check(&log);
+    assert!(boundaries.len() > 3);
+    purge(&log, id(boundaries[1] - 1));
+    assert_eq!(check(&log), boundaries[1..]);
+    assert_eq!(log.checkpoint_at(boundaries[0]).unwrap(), None);
+    drop(log);
+    assert_eq!(check(&open(dir.path())), boundaries[1..]);
+}
