@@ -3,6 +3,8 @@
 //! Promises: at most `threads` closures run at once, at most `waiting` more wait; beyond that the caller is refused.
 //! Mapped pages count as disk: every read of the log and every search goes through here.
 
+use std::future::pending;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -54,6 +56,11 @@ impl Blocking {
             drop((turn, place));
             result
         });
-        Ok(result.await.expect("a panic aborts the process"))
+        match result.await {
+            Ok(result) => Ok(result),
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime is ending, and this caller with it.
+            Err(_) => pending().await,
+        }
     }
 }

@@ -14,6 +14,7 @@ use inkstone_storage::error::ReadError;
 use inkstone_storage::log::Log;
 use inkstone_storage::search::{self, Feeder, IndexError, IndexOptions, Searcher};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 use crate::blocking::Blocking;
@@ -74,13 +75,14 @@ impl Indexer {
         }
     }
 
-    /// Starts the task that feeds while `wanted` says so. It ends when `wanted`'s sender is dropped.
+    /// Starts the task that feeds while `wanted` says so. It ends, with what was fed committed, when `wanted` says no and
+    /// its sender is gone.
     pub fn start(
         options: IndexerOptions,
         log: Log,
         applied: Applied,
         wanted: watch::Receiver<bool>,
-    ) -> Self {
+    ) -> (Self, JoinHandle<()>) {
         let indexer = Self::off();
         let feed = Feed {
             shared: Arc::clone(&indexer.shared),
@@ -90,8 +92,8 @@ impl Indexer {
             wanted,
             blocking: Blocking::new(1, 1),
         };
-        tokio::spawn(feed.run());
-        indexer
+        let task = tokio::spawn(feed.run());
+        (indexer, task)
     }
 
     /// The index, when this node is one that indexes and has it open; `None` on a leader that has followers.

@@ -34,6 +34,8 @@ use crate::raft::{Fatal, GROUP, Group, GroupOptions, Leader, Member, Timings};
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// How long what is under way may take to end when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the index may take to commit and to end its merges.
+const FEED_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Threads for reads and searches, and places to wait for one: beyond that a request is refused.
 const READ_THREADS: usize = 8;
 const READS_WAITING: usize = 1_024;
@@ -76,7 +78,8 @@ pub struct Node {
     info: NodeInfo,
     group: Group,
     stopping: watch::Sender<bool>,
-    servers: Vec<JoinHandle<Result<(), tonic::transport::Error>>>,
+    servers: Vec<Serving>,
+    feed: Option<JoinHandle<()>>,
     /// Last: the directory is given back when everything else is gone.
     _lock: DirLock,
 }
@@ -139,13 +142,13 @@ impl Node {
             let (identity, members) = find_cluster(&lock, identity, &discovery).await?;
             let group = open_group(config, identity, &info, clock).await?;
             let wanted = watch_whether_to_index(group.clone(), stop.clone());
-            let indexer = start_indexer(config, &group, wanted);
+            let (indexer, feed) = start_indexer(config, &group, wanted);
             let services = services(config, &group, indexer, clock, stop.clone());
             peer_service.serve(services.clone());
             take_part(&group, members, &discovery).await?;
-            Ok::<_, StartError>((group, services))
+            Ok::<_, StartError>((group, services, feed))
         };
-        let (group, services) = match start.await {
+        let (group, services, feed) = match start.await {
             Ok(started) => started,
             Err(error) => {
                 peer_server.abort();
@@ -159,6 +162,7 @@ impl Node {
             group,
             stopping,
             servers,
+            feed,
             _lock: lock,
         })
     }
@@ -194,6 +198,11 @@ impl Node {
         let servers = futures::future::join_all(self.servers);
         if timeout(STOP_TIMEOUT, servers).await.is_err() {
             tracing::warn!("some requests were still under way; they are cut off");
+        }
+        if let Some(feed) = self.feed
+            && timeout(FEED_STOP_TIMEOUT, feed).await.is_err()
+        {
+            tracing::warn!("the index was still merging; it is checked at the next start");
         }
         self.group.shutdown().await;
     }
@@ -356,16 +365,23 @@ fn watch_whether_to_index(group: Group, mut stop: watch::Receiver<bool>) -> watc
             say.send_if_modified(|now| std::mem::replace(now, indexes) != indexes);
             tokio::select! {
                 () = changed => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => {
+                    say.send_replace(false);
+                    return;
+                }
             }
         }
     });
     wanted
 }
 
-fn start_indexer(config: &Config, group: &Group, wanted: watch::Receiver<bool>) -> Indexer {
+fn start_indexer(
+    config: &Config,
+    group: &Group,
+    wanted: watch::Receiver<bool>,
+) -> (Indexer, Option<JoinHandle<()>>) {
     if !config.search.enabled {
-        return Indexer::off();
+        return (Indexer::off(), None);
     }
     let options = IndexerOptions {
         dir: group_dir(config).join("search"),
@@ -373,12 +389,9 @@ fn start_indexer(config: &Config, group: &Group, wanted: watch::Receiver<bool>) 
         commit_interval: config.search.commit_interval,
         shard_size: config.log.segment_size.saturating_mul(SHARD_SEGMENTS),
     };
-    Indexer::start(
-        options,
-        group.log().clone(),
-        group.applied().clone(),
-        wanted,
-    )
+    let (log, applied) = (group.log().clone(), group.applied().clone());
+    let (indexer, feed) = Indexer::start(options, log, applied, wanted);
+    (indexer, Some(feed))
 }
 
 fn services(

@@ -88,7 +88,7 @@ fn indexes(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 /// Hands a change to the writer thread and waits until it is durable.
-async fn durably(change: impl FnOnce(Done) -> Result<(), WriteError>) -> io::Result<()> {
+pub(crate) async fn durably(change: impl FnOnce(Done) -> Result<(), WriteError>) -> io::Result<()> {
     let (done, outcome) = oneshot::channel();
     // Nobody is left to tell when the receiver is gone: openraft has stopped.
     change(Box::new(move |result| drop(done.send(result)))).map_err(io::Error::other)?;

@@ -472,7 +472,7 @@ impl Group {
         };
         Ok(openraft::Snapshot {
             meta,
-            snapshot: checkpoint,
+            snapshot: Some(checkpoint),
         })
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use inkstone_proto::peer_v1 as peer;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
-use inkstone_storage::log::Checkpoint;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
@@ -27,7 +27,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::raft::peers::{Peers, Purpose};
-use crate::raft::state_machine::RaftSnapshot;
+use crate::raft::state_machine::{RaftSnapshot, SnapshotData};
 use crate::raft::types::{Member, RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
 
@@ -261,7 +261,7 @@ impl NetVote<TypeConfig> for Connection {
 }
 
 impl NetSnapshot<TypeConfig> for Connection {
-    type SnapshotData = Checkpoint;
+    type SnapshotData = SnapshotData;
 
     async fn full_snapshot(
         &mut self,
@@ -270,7 +270,8 @@ impl NetSnapshot<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let checkpoint = snapshot.snapshot.body;
+        // Empty: the state before the first entry.
+        let checkpoint = snapshot.snapshot.map_or_else(Bytes::new, |checkpoint| checkpoint.body);
         let request = peer::InstallSnapshotRequest {
             header: Some(self.header.clone()),
             vote: Some(wire::vote_to_wire(&vote)),

@@ -23,6 +23,7 @@ use parking_lot::RwLock;
 use prost::Message;
 
 use crate::blocking::Blocking;
+use crate::raft::log_store::durably;
 use crate::raft::snapshot;
 use crate::raft::state::State;
 use crate::raft::types::{
@@ -30,8 +31,10 @@ use crate::raft::types::{
 };
 use crate::tail;
 
-/// openraft's snapshot of this state machine: its data is a checkpoint.
-pub(crate) type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Checkpoint>;
+/// The state at an entry; `None`: before the first one.
+pub(crate) type SnapshotData = Option<Checkpoint>;
+/// openraft's snapshot of this state machine.
+pub(crate) type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
 type RaftSnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 
 /// The state machine: one owner, openraft's worker. What others may look at is behind [`StateMachine::shared`].
@@ -141,26 +144,22 @@ impl StateMachine {
         })
     }
 
-    /// The state now, as a snapshot; `None` before the first entry.
-    fn snapshot(&self) -> Option<RaftSnapshot> {
-        let last = self.last_applied.as_ref()?;
-        let checkpoint = snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
-        Some(Snapshot {
-            meta: self.meta(*last),
-            snapshot: checkpoint,
-        })
-    }
-
-    fn meta(&self, last: RaftLogId) -> RaftSnapshotMeta {
-        SnapshotMeta {
-            last_log_id: Some(last),
-            last_membership: self.membership.clone(),
+    /// The state now, as a snapshot.
+    fn snapshot(&self) -> RaftSnapshot {
+        let encode =
+            |last| snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
+        Snapshot {
+            meta: SnapshotMeta {
+                last_log_id: self.last_applied,
+                last_membership: self.membership.clone(),
+            },
+            snapshot: self.last_applied.as_ref().map(encode),
         }
     }
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
-    type SnapshotData = Checkpoint;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembership)> {
@@ -192,9 +191,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(
         &mut self,
         meta: &RaftSnapshotMeta,
-        data: Checkpoint,
+        data: SnapshotData,
     ) -> io::Result<()> {
-        let (membership, state) = snapshot::decode(&data).map_err(io::Error::other)?;
+        let (membership, state) = match &data {
+            Some(checkpoint) => snapshot::decode(checkpoint).map_err(io::Error::other)?,
+            None => (StoredMembership::default(), State::default()),
+        };
         keep(&self.log, &self.blocking, data).await?;
         *self.shared.write() = state;
         self.membership = membership;
@@ -216,7 +218,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         Ok(Some(Snapshot {
             meta,
-            snapshot: checkpoint,
+            snapshot: Some(checkpoint),
         }))
     }
 }
@@ -224,27 +226,28 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 /// Makes a snapshot of the state as it was when the builder was made.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    snapshot: Option<RaftSnapshot>,
+    snapshot: RaftSnapshot,
     log: Log,
     blocking: Blocking,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = Checkpoint;
+    type SnapshotData = SnapshotData;
 
+    /// openraft purges up to what it gets: the snapshot is durable before that, and so is every entry in it, for apply
+    /// may have run ahead of this node's own fsync.
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
-        let snapshot = self
-            .snapshot
-            .take()
-            .ok_or_else(|| io::Error::other("there is nothing applied to make a snapshot of"))?;
-        // openraft purges up to what it was given: durable before that.
-        keep(&self.log, &self.blocking, snapshot.snapshot.clone()).await?;
-        Ok(snapshot)
+        durably(|done| self.log.append(Vec::new(), done)).await?;
+        keep(&self.log, &self.blocking, self.snapshot.snapshot.clone()).await?;
+        Ok(self.snapshot.clone())
     }
 }
 
 /// Keeps a snapshot durably, off the runtime's threads.
-async fn keep(log: &Log, blocking: &Blocking, checkpoint: Checkpoint) -> io::Result<()> {
+async fn keep(log: &Log, blocking: &Blocking, data: SnapshotData) -> io::Result<()> {
+    let Some(checkpoint) = data else {
+        return Ok(());
+    };
     let log = log.clone();
     blocking
         .run(move || log.save_snapshot(&checkpoint))
