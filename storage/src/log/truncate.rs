@@ -30,9 +30,8 @@ pub(super) fn truncate_after(
 
 /// Makes `cut` the next index, which is at or above the first: the job that makes it so on disk.
 pub(super) fn cut_state(state: &mut State, cut: u64, done: Done) -> Truncate {
-    let sealed_end = state.sealed.back().map_or(0, |sealed| sealed.last() + 1);
     assert!(
-        cut >= sealed_end,
+        cut >= state.sealing,
         "entry {cut} is in a sealed segment, hence committed: it cannot be truncated"
     );
     let chain = state.chain_before(cut);
@@ -43,10 +42,16 @@ pub(super) fn cut_state(state: &mut State, cut: u64, done: Done) -> Truncate {
         .into_iter()
         .map(|active| active.file)
         .collect();
-    let file_cut = state.active.back_mut().map(|active| {
-        active.cut(cut);
-        (Arc::clone(&active.file), active.end)
-    });
+    let sealing = state.sealing;
+    let file_cut = state
+        .active
+        .back_mut()
+        // One that is on its way to be sealed ends here, and its footer must not be cut off.
+        .filter(|active| active.base() >= sealing)
+        .map(|active| {
+            active.cut(cut);
+            (Arc::clone(&active.file), active.end)
+        });
     let kept = cut.checked_sub(1).filter(|kept| *kept >= state.first);
     state.last = kept.and_then(|kept| state.id(kept));
     state.chain = chain;

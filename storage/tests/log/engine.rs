@@ -356,7 +356,7 @@ fn a_log_may_begin_anywhere_and_notices_when_its_first_segment_is_lost() {
     );
     drop(log);
     drop(open(dir.path()));
-    std::fs::remove_file(&segments(dir.path())[0]).unwrap();
+    remove(&segments(dir.path())[0]);
     assert!(matches!(open_error(dir.path()), OpenError::Damaged(_)));
 }
 
@@ -391,7 +391,7 @@ fn a_vote_survives_the_loss_of_either_slot_and_not_of_both() {
 fn a_lost_hard_state_is_not_taken_for_a_new_log() {
     let dir = tempfile::tempdir().unwrap();
     append(&open(dir.path()), vec![command(0, "x")]);
-    std::fs::remove_file(dir.path().join("group-1/hard-state")).unwrap();
+    remove(&dir.path().join("group-1/hard-state"));
     assert!(matches!(open_error(dir.path()), OpenError::Damaged(_)));
 }
 
@@ -420,11 +420,9 @@ fn whatever_write_or_sync_fails_everybody_is_answered_and_the_log_stops() {
             }
             if index % 10 == 9 {
                 // Lets the writer go on, so that groups differ in size.
-                waiting
-                    .last()
-                    .map(|outcome| outcome.recv().unwrap())
-                    .map_or((), drop);
-                waiting.pop();
+                if let Some(outcome) = waiting.pop() {
+                    drop(outcome.recv().expect("answered"));
+                }
             }
         }
         let outcomes: Vec<_> = waiting
@@ -495,11 +493,13 @@ fn a_stopped_log_refuses_every_change() {
 fn put_back(dir: &std::path::Path, kept: &[(std::path::PathBuf, Vec<u8>)]) {
     for (path, bytes) in kept {
         if !path.exists() {
-            std::fs::write(path, bytes).unwrap();
+            std::fs::write(path, bytes).expect("readable and writable");
         }
     }
     assert_eq!(
-        std::fs::read_dir(dir.join("group-1/log")).unwrap().count(),
+        std::fs::read_dir(dir.join("group-1/log"))
+            .expect("readable and writable")
+            .count(),
         kept.len()
     );
 }
@@ -548,7 +548,7 @@ fn a_truncation_that_a_crash_interrupted_leaves_a_longer_log_and_no_damage() {
     drop(log);
     let last = kept.len() - 1;
     // Newest first: whatever number of deletions reached the disk, what is left is a prefix.
-    for deleted in (0..=last - 1).rev() {
+    for deleted in (0..last).rev() {
         for (path, bytes) in &kept[..=last - deleted] {
             std::fs::write(path, bytes).unwrap();
         }
@@ -579,4 +579,29 @@ fn the_checkpoint_of_every_boundary_can_be_had_until_it_is_purged() {
     assert_eq!(log.checkpoint_at(boundaries[0]).unwrap(), None);
     drop(log);
     assert_eq!(check(&open(dir.path())), boundaries[1..]);
+}
+
+#[test]
+fn a_segment_on_its_way_to_be_sealed_is_neither_cut_nor_appended_to() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        append(
+            &log,
+            (0..17).map(|index| command(index, vec![1; 700])).collect(),
+        );
+        let boundary = (1..17).find(|index| log.is_boundary(*index)).unwrap();
+        log.seal(boundary, checkpoint(boundary - 1));
+        log.truncate_after(Some(boundary - 1), Box::new(|_| ()))
+            .unwrap();
+        append(&log, vec![command(boundary, "small enough to fit before")]);
+        log.verify().unwrap();
+        assert!(log.is_boundary(boundary));
+        let state = log.state();
+        drop(log);
+        let log = open(dir.path());
+        log.verify().unwrap();
+        assert_eq!(log.state(), state);
+        assert_eq!(log.checkpoint(), Some(checkpoint(boundary - 1)));
+    }
 }

@@ -65,12 +65,18 @@ impl Model {
     }
 
     fn entry(&self, index: u64, seed: u64) -> Entry {
-        let entry = if seed % 4 == 0 {
-            command(index, noise(seed, usize::try_from(seed % 600).unwrap()))
+        let entry = if seed.is_multiple_of(4) {
+            command(
+                index,
+                noise(
+                    seed,
+                    usize::try_from(seed % 600).expect("the engine does as the model"),
+                ),
+            )
         } else {
-            let parts: Vec<_> = (0..1 + seed % 3)
+            let parts: Vec<_> = (0..=seed % 3)
                 .map(|part| {
-                    let bodies = (0..1 + (seed >> part) % 3)
+                    let bodies = (0..=(seed >> part) % 3)
                         .map(|number| noise(seed + part + number, 200))
                         .collect();
                     (LogId((seed >> (4 * part)) % 3), bodies)
@@ -90,7 +96,7 @@ impl Model {
         if entry.kind != EntryKind::Batches {
             return None;
         }
-        let batches = Batches::parse(entry.payload.clone()).unwrap();
+        let batches = Batches::parse(entry.payload.clone()).expect("the engine does as the model");
         let mut outcomes = Vec::new();
         for (number, header) in batches.headers().iter().enumerate() {
             if header.crc % 5 == 0 {
@@ -99,7 +105,10 @@ impl Model {
             }
             let next = self.next_offsets.entry(header.log).or_default();
             outcomes.push(BatchOutcome::Taken { base_offset: *next });
-            for record in batches.records(number, *next).unwrap() {
+            for record in batches
+                .records(number, *next)
+                .expect("the engine does as the model")
+            {
                 let visible = self.records.entry(header.log).or_default();
                 visible.push((index, record.offset, record.body.to_vec()));
             }
@@ -140,7 +149,7 @@ impl Pair {
         };
         Self {
             model: Model::default(),
-            log: Some(Log::open(options.clone()).unwrap()),
+            log: Some(Log::open(options.clone()).expect("the engine does as the model")),
             options,
         }
     }
@@ -161,7 +170,9 @@ impl Pair {
                 drop(self.model.entries.split_off(&kept));
                 self.model.term += 1;
                 let after = kept.checked_sub(1);
-                self.log().truncate_after(after, Box::new(|_| ())).unwrap();
+                self.log()
+                    .truncate_after(after, Box::new(|_| ()))
+                    .expect("the engine does as the model");
             }
             Operation::Purge(share) => {
                 let (low, high) = (self.model.first(), self.model.applied);
@@ -189,7 +200,8 @@ impl Pair {
                     node: 3,
                     committed: term % 2 == 0,
                 };
-                wait(|done| self.log().save_vote(vote, done)).unwrap();
+                wait(|done| self.log().save_vote(vote, done))
+                    .expect("the engine does as the model");
                 self.model.vote = Some(vote);
             }
             Operation::Reopen => self.reopen(),
@@ -207,13 +219,19 @@ impl Pair {
         for entry in &entries {
             self.model.entries.insert(entry.id.index, entry.clone());
         }
-        self.log().append(entries, Box::new(|_| ())).unwrap();
+        self.log()
+            .append(entries, Box::new(|_| ()))
+            .expect("the engine does as the model");
     }
 
     /// As a node does: the snapshot is kept first.
     fn purge(&mut self, id: EntryId) {
-        self.log().save_snapshot(&state_as_of(id)).unwrap();
-        self.log().purge(id, Box::new(|_| ())).unwrap();
+        self.log()
+            .save_snapshot(&state_as_of(id))
+            .expect("the engine does as the model");
+        self.log()
+            .purge(id, Box::new(|_| ()))
+            .expect("the engine does as the model");
         self.model.purge(id);
     }
 
@@ -230,14 +248,18 @@ impl Pair {
 
     fn seal(&self, index: u64) {
         if self.log().is_boundary(index) {
-            let before = self.log().entry_id(index - 1).unwrap().expect("not purged");
+            let before = self
+                .log()
+                .entry_id(index - 1)
+                .expect("the engine does as the model")
+                .expect("not purged");
             self.log().seal(index, state_as_of(before));
         }
     }
 
     fn reopen(&mut self) {
         self.log = None;
-        self.log = Some(Log::open(self.options.clone()).unwrap());
+        self.log = Some(Log::open(self.options.clone()).expect("the engine does as the model"));
         let checkpoint = self.log().checkpoint();
         if let Some(found) = &checkpoint {
             assert_eq!(found, &state_as_of(found.applied));
@@ -268,7 +290,10 @@ impl Pair {
         let entries: Vec<Entry> = model.entries.values().cloned().collect();
         assert_eq!(all(log), entries);
         for (index, entry) in &model.entries {
-            assert_eq!(log.entry_id(*index).unwrap(), Some(entry.id));
+            assert_eq!(
+                log.entry_id(*index).expect("the engine does as the model"),
+                Some(entry.id)
+            );
         }
         let mut terms: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
         terms.dedup_by_key(|id| (id.term, id.node));
@@ -289,7 +314,10 @@ impl Pair {
             }
             for (_, offset, body) in expected {
                 assert_eq!(*offset, next);
-                let chunk = self.log().read(*id, next, u64::MAX, 1).unwrap();
+                let chunk = self
+                    .log()
+                    .read(*id, next, u64::MAX, 1)
+                    .expect("the engine does as the model");
                 assert_eq!(chunk.records.len(), 1);
                 assert_eq!(
                     (chunk.records[0].offset, &chunk.records[0].body[..]),
@@ -300,13 +328,21 @@ impl Pair {
             let all = self
                 .log()
                 .read(*id, expected[0].1, u64::MAX, usize::MAX)
-                .unwrap();
+                .expect("the engine does as the model");
             assert_eq!(all.records.len(), expected.len());
-            assert_eq!(self.log().read(*id, next, u64::MAX, 1).unwrap().records, []);
+            assert_eq!(
+                self.log()
+                    .read(*id, next, u64::MAX, 1)
+                    .expect("the engine does as the model")
+                    .records,
+                []
+            );
         }
         let (first, applied) = (self.model.first(), self.model.applied);
         let entries = if first < applied {
-            self.log().read_entries(first, applied, usize::MAX).unwrap()
+            self.log()
+                .read_entries(first, applied, usize::MAX)
+                .expect("the engine does as the model")
         } else {
             Vec::new()
         };
@@ -330,7 +366,7 @@ proptest! {
         operations in prop::collection::vec(operation(), 1..60),
         tail_size in prop_oneof![Just(0_usize), Just(3000), Just(1 << 20)],
     ) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("the engine does as the model");
         let mut pair = Pair::new(dir.path(), tail_size);
         for operation in &operations {
             pair.run(operation);
@@ -341,7 +377,7 @@ proptest! {
         pair.reopen();
         pair.check();
         barrier(pair.log());
-        pair.log().verify().unwrap();
+        pair.log().verify().expect("the engine does as the model");
         prop_assert_eq!(pair.log().state().durable, pair.log().state().last);
     }
 }

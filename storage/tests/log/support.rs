@@ -161,6 +161,15 @@ pub(crate) fn flip(path: &Path, position: usize) {
     std::fs::write(path, bytes).expect("written");
 }
 
+pub(crate) fn remove(path: &Path) {
+    RealDisk.remove(path).expect("removed");
+}
+
+/// A position in a file as an index.
+pub(crate) fn place(position: u64) -> usize {
+    usize::try_from(position).expect("a small file")
+}
+
 /// Bytes of a frame with that much payload.
 pub(crate) fn frame_size(payload: usize) -> usize {
     (64 + payload).next_multiple_of(8)
