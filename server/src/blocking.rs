@@ -54,6 +54,33 @@ impl Blocking {
             drop((turn, place));
             result
         });
-        Ok(result.await.expect("a panic aborts the process"))
+        match result.await {
+            Ok(result) => Ok(result),
+            // The runtime is shutting down and does not begin the work any more: the caller is about to be dropped, too.
+            Err(error) if error.is_cancelled() => std::future::pending().await,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn work_that_a_stopping_runtime_drops_is_left_unanswered_without_a_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let _entered = handle.enter();
+        let blocking = Blocking::new(1, 1);
+        let work = pin!(blocking.run(|| ()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(work.poll(&mut context).is_pending());
     }
 }
