@@ -3,8 +3,6 @@
 //! Promises: at most `threads` closures run at once, at most `waiting` more wait; beyond that the caller is refused.
 //! Mapped pages count as disk: every read of the log and every search goes through here.
 
-use std::future::pending;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -58,9 +56,31 @@ impl Blocking {
         });
         match result.await {
             Ok(result) => Ok(result),
-            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-            // The runtime is ending, and this caller with it.
-            Err(_) => pending().await,
+            // The runtime is shutting down and does not begin the work any more: the caller is about to be dropped, too.
+            Err(error) if error.is_cancelled() => std::future::pending().await,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn work_that_a_stopping_runtime_drops_is_left_unanswered_without_a_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let _entered = handle.enter();
+        let blocking = Blocking::new(1, 1);
+        let work = pin!(blocking.run(|| ()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(work.poll(&mut context).is_pending());
     }
 }

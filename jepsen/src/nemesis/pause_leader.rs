@@ -3,19 +3,32 @@
 use anyhow::Result;
 
 use crate::cluster::Cluster;
-use crate::workload::Progress;
+use crate::workload::{Progress, Questions, Run};
 
-/// Pauses the leader (SIGSTOP), waits until another node leads and has acknowledged so many appends, resumes the old
-/// one (SIGCONT), and returns both.
+/// Clients that ask the sleeping leader where the log ends.
+const QUESTIONS: usize = 30;
+/// Appends that prove that time has passed.
+const A_FEW: u64 = 10;
+
+/// Pauses the leader (SIGSTOP), waits until another node leads and has acknowledged so many appends, puts questions
+/// into the old one's sockets, resumes it (SIGCONT), waits for its answers, and returns both. The old leader meets
+/// those questions before, or while, it learns that it was deposed.
 pub async fn pause_leader_until_deposed(
     cluster: &mut Cluster,
-    progress: &Progress,
+    run: &Run,
+    log: &str,
     appends: u64,
 ) -> Result<(usize, usize)> {
+    let progress: &Progress = &run.progress;
     let old = cluster.leader().await?;
+    let questions = Questions::prepare(cluster, run, log, old, QUESTIONS).await?;
     cluster.pause(old)?;
     let new = cluster.leader_other_than(Some(old)).await?;
     progress.wait_for_more(appends).await?;
+    let asked = questions.ask();
+    // They are on their way now; each append takes longer than a loopback connection.
+    progress.wait_for_more(A_FEW).await?;
     cluster.resume(old)?;
+    asked.answered().await?;
     Ok((old, new))
 }

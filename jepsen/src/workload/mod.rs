@@ -4,6 +4,7 @@
 mod append;
 mod final_read;
 mod observe;
+mod questions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 pub use append::{Appenders, AppendersOptions};
 pub use final_read::{final_read, final_reads};
 pub use observe::Observers;
+pub use questions::{Asked, Questions};
 
 use crate::cluster::PATIENCE;
 use crate::history::{History, Outcome};

@@ -2,14 +2,14 @@
 
 use inkstone_jepsen::nemesis::pause_leader_until_deposed;
 
-use crate::scene::FaultRun;
+use crate::scene::{FaultRun, LOG};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_slept_through_its_deposition_serves_nothing_stale_and_loses_nothing() {
     let mut faults = FaultRun::start().await.unwrap();
     for _ in 0..2 {
         let FaultRun { stage, run, .. } = &mut faults;
-        let (old, new) = pause_leader_until_deposed(&mut stage.cluster, &run.progress, 100)
+        let (old, new) = pause_leader_until_deposed(&mut stage.cluster, run, LOG, 100)
             .await
             .unwrap();
         assert_ne!(old, new);

@@ -62,7 +62,8 @@ pub(crate) struct FaultRun {
     observers: Observers,
 }
 
-const LOG: &str = "faults/appends";
+/// The log that a fault run appends to.
+pub(crate) const LOG: &str = "faults/appends";
 
 impl FaultRun {
     /// Starts three nodes and the clients, and returns once appends are acknowledged.
