@@ -271,7 +271,9 @@ impl NetSnapshot<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         // Empty: the state before the first entry.
-        let checkpoint = snapshot.snapshot.map_or_else(Bytes::new, |checkpoint| checkpoint.body);
+        let checkpoint = snapshot
+            .snapshot
+            .map_or_else(Bytes::new, |checkpoint| checkpoint.body);
         let request = peer::InstallSnapshotRequest {
             header: Some(self.header.clone()),
             vote: Some(wire::vote_to_wire(&vote)),

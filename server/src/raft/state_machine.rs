@@ -146,8 +146,7 @@ impl StateMachine {
 
     /// The state now, as a snapshot.
     fn snapshot(&self) -> RaftSnapshot {
-        let encode =
-            |last| snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
+        let encode = |last| snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
         Snapshot {
             meta: SnapshotMeta {
                 last_log_id: self.last_applied,
