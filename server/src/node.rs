@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use crate::blocking::Blocking;
 use crate::clock::Clock;
@@ -422,13 +422,18 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
+/// The connections of a port. Small answers are sent at once: tonic's own setting for that is ignored for a port that
+/// was bound before, and then every second answer waits 40 ms for the other side's delayed acknowledgement.
+fn incoming(port: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(port).with_nodelay(Some(true))
+}
+
 fn serve_peers(service: PeerService, port: TcpListener, stop: watch::Receiver<bool>) -> Serving {
     let server = Server::builder()
-        .tcp_nodelay(true)
         .initial_stream_window_size(Some(8 << 20))
         .initial_connection_window_size(Some(16 << 20))
         .add_service(service.into_server());
-    let incoming = TcpListenerStream::new(port);
+    let incoming = incoming(port);
     tokio::spawn(server.serve_with_incoming_shutdown(incoming, stopped(stop)))
 }
 
@@ -438,7 +443,7 @@ async fn serve_clients(
     stop: watch::Receiver<bool>,
 ) -> Serving {
     let (router, health) = grpc::client_router(services).await;
-    let incoming = TcpListenerStream::new(port);
+    let incoming = incoming(port);
     let stopping = async move {
         stopped(stop).await;
         grpc::report_stopping(&health).await;

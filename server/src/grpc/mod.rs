@@ -144,7 +144,6 @@ pub async fn client_router(services: &Services) -> (Router, HealthReporter) {
         .build_v1()
         .expect("the descriptors were made by the build");
     let router = Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(CONNECTION_STREAMS_MAX)
