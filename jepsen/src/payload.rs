@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lines::Numbers;
+
 /// Which record this is: the client that wrote it, and its how-manieth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -40,15 +42,22 @@ const WORDS: [&str; 8] = [
     "request", "served", "timeout", "while", "reading", "from", "upstream", "retry",
 ];
 
+/// Bytes of a body up to which its filler is words; what follows is digits that no compression makes much smaller.
+const WORDS_SIZE: usize = 400;
+
 /// A body of at least `size` bytes for this id: the id's word, filler that depends on the id, and a crc over both.
 pub fn encode(id: PayloadId, size: usize) -> Vec<u8> {
     let mut body = id.word();
     let mut turn = usize::try_from(id.0 % 8).expect("below 8");
     // The crc adds a space and eight digits.
-    while body.len() + 9 < size {
+    while body.len() + 9 < size.min(WORDS_SIZE) {
         body.push(' ');
         body.push_str(WORDS[turn]);
         turn = (turn + 1) % WORDS.len();
+    }
+    let mut digits = Numbers::new(id.0);
+    while body.len() + 9 < size {
+        write!(body, " {:016x}", digits.next()).expect("a String takes all");
     }
     let crc = crc32fast::hash(body.as_bytes());
     write!(body, " {crc:08x}").expect("a String takes all");
@@ -74,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_body_decodes_to_its_id(client: u32, sequence: u32, size in 0_usize..500) {
+        fn a_body_decodes_to_its_id(client: u32, sequence: u32, size in 0_usize..5_000) {
             let id = PayloadId::new(client, sequence);
             let body = encode(id, size);
             prop_assert!(body.len() >= size);

@@ -8,6 +8,7 @@ mod damage;
 mod dev;
 mod kill_all;
 mod kill_leader;
+mod kill_sealing;
 mod pause;
 mod read_back;
 mod rebuild;

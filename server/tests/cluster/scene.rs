@@ -68,14 +68,21 @@ pub(crate) const LOG: &str = "faults/appends";
 impl FaultRun {
     /// Starts three nodes and the clients, and returns once appends are acknowledged.
     pub(crate) async fn start() -> Result<Self> {
-        let stage = Stage::open().await;
+        Self::start_with(ClusterOptions::new(binary()), AppendersOptions::default()).await
+    }
+
+    /// The same with such nodes and such appends.
+    pub(crate) async fn start_with(
+        cluster: ClusterOptions,
+        options: AppendersOptions,
+    ) -> Result<Self> {
+        let stage = Stage::open_with(cluster).await;
         stage
             .cluster
             .client()?
             .create_log(LOG, IfExists::Fail)
             .await?;
         let run = Run::new(Arc::new(History::new(Clock::start())));
-        let options = AppendersOptions::default();
         let appenders = Appenders::start(&stage.cluster, &run, LOG, options)?;
         let observers = Observers::start(&stage.cluster, &run, LOG)?;
         run.progress.wait_for_more(20).await?;
