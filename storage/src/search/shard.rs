@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use futures::executor::block_on;
 use tantivy::index::SegmentMeta;
 use tantivy::indexer::{IndexWriterOptions, NoMergePolicy};
 use tantivy::{FutureResult, Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy};
@@ -237,7 +238,8 @@ impl Shard {
 
     fn wait_for_merge(&mut self) -> Result<(), IndexError> {
         match self.merging.take() {
-            Some(merging) => Ok(merging.wait().map(drop)?),
+            // Not its own `wait`, which panics once it was polled.
+            Some(merging) => Ok(block_on(merging).map(drop)?),
             None => Ok(()),
         }
     }
