@@ -1,0 +1,107 @@
+//! What an earlier process or disk left half done or lost: made good at open, or refused, and never taken for nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::*;
+use inkstone_storage::error::{OpenError, ReadError};
+use inkstone_storage::log::{Log, LogOptions};
+use inkstone_storage::types::{BatchOutcome, LogId, Vote};
+
+const LOG: LogId = LogId(1);
+const VOTE: Vote = Vote {
+    term: 3,
+    node: 8,
+    committed: true,
+};
+
+fn taken(base_offset: u64) -> BatchOutcome {
+    BatchOutcome::Taken { base_offset }
+}
+
+/// Entries of one record each, applied and sealed as a node does: record n is entry n.
+fn fill(log: &Log, first: u64, count: u64) {
+    for index in first..first + count {
+        append(log, vec![batches(index, &[(LOG, vec![noise(index, 900)])])]);
+    }
+    apply(log, first, count);
+}
+
+fn apply(log: &Log, first: u64, count: u64) {
+    for index in first..first + count {
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+        log.note_applied(index, &[taken(index)]).unwrap();
+    }
+    barrier(log);
+}
+
+fn read_all(log: &Log, count: u64) {
+    for offset in 0..count {
+        let chunk = log.read(LOG, offset, offset + 1, 1).unwrap();
+        assert_eq!(chunk.records[0].body, noise(offset, 900));
+    }
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(dir.join("group-1/log"))
+        .unwrap()
+        .map(|item| item.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+fn is_damage(dir: &Path) -> bool {
+    matches!(open_error(dir), OpenError::Damaged(_))
+}
+
+#[test]
+fn outcomes_of_an_entry_that_is_damaged_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, vec![batches(0, &[(LOG, vec![noise(0, 900)])])]);
+    append(&log, vec![batches(1, &[(LOG, vec![noise(1, 900)])])]);
+    flip(&segments(dir.path())[0], HEADER + 70);
+    let noted = log.note_applied(0, &[taken(0)]);
+    assert!(matches!(noted, Err(ReadError::Damaged(_))), "{noted:?}");
+    log.note_applied(1, &[taken(1)]).unwrap();
+}
+
+#[test]
+fn without_any_checkpoint_everything_is_applied_again_over_sealed_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 40);
+    drop(log);
+    let checkpoints = files(dir.path(), "ckpt");
+    checkpoints.iter().for_each(|path| remove(path));
+    let log = open(dir.path());
+    assert_eq!(log.checkpoint(), None);
+    apply(&log, 0, 40);
+    read_all(&log, 40);
+    assert_eq!(files(dir.path(), "ckpt"), checkpoints);
+    drop(log);
+    assert!(open(dir.path()).checkpoint().is_some());
+}
+
+#[test]
+fn what_is_noted_while_it_is_in_the_tail_reads_nothing_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _) = FailingDisk::new();
+    let options = LogOptions {
+        tail_size: 1 << 20,
+        ..options(dir.path())
+    };
+    let log = Log::open_on(disk.clone(), options).unwrap();
+    fill(&log, 0, 60);
+    let asked = disk.operations();
+    let segment_read = |asked: &&String| asked.starts_with("read") && asked.contains(".seg");
+    assert!(asked.iter().find(segment_read).is_none(), "{asked:?}");
+}
