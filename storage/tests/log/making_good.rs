@@ -105,3 +105,38 @@ fn what_is_noted_while_it_is_in_the_tail_reads_nothing_from_the_disk() {
     let segment_read = |asked: &&String| asked.starts_with("read") && asked.contains(".seg");
     assert!(asked.iter().find(segment_read).is_none(), "{asked:?}");
 }
+
+#[test]
+fn a_footer_that_no_checkpoint_vouches_for_is_written_again_and_synced_at_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 40);
+    drop(log);
+    let checkpoints = files(dir.path(), "ckpt");
+    assert!(checkpoints.len() > 1);
+    let newest = checkpoints.last().unwrap();
+    remove(newest);
+    let sealed = &segments(dir.path())[checkpoints.len() - 1];
+    let before = fs::read(sealed).unwrap();
+    let (disk, _) = FailingDisk::new();
+    let log = Log::open_on(disk.clone(), options(dir.path())).unwrap();
+    let asked = disk.operations();
+    let wrote = asked
+        .iter()
+        .rposition(|asked| asked.starts_with(&format!("write {} at ", name(sealed))));
+    let synced = asked
+        .iter()
+        .rposition(|asked| *asked == format!("sync {}", name(sealed)));
+    assert!(
+        wrote.is_some() && wrote < synced,
+        "the footer may be in the page cache alone: {asked:?}"
+    );
+    assert_eq!(fs::read(sealed).unwrap(), before);
+    let older = &segments(dir.path())[0];
+    assert!(
+        !asked.contains(&format!("sync {}", name(older))),
+        "an older one is vouched for"
+    );
+    apply(&log, 0, 40);
+    read_all(&log, 40);
+}
