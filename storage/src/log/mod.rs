@@ -193,6 +193,9 @@ impl Log {
 
     /// Drops every entry up to `id`, which may lie behind the last one: then the log is empty and starts at the next
     /// index. Segment files go when all of their entries are purged.
+    ///
+    /// The caller has kept a snapshot or checkpoint that contains `id`: without one the log does not open again, for the
+    /// state behind what is purged cannot be had.
     pub fn purge(&self, id: EntryId, done: Done) -> Result<(), WriteError> {
         purge::purge(self.shared(), id, done)
     }

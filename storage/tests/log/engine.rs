@@ -338,6 +338,7 @@ fn purging_everything_survives_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
     fill(&log, 0, 40);
+    log.save_snapshot(&checkpoint(39)).unwrap();
     purge(&log, id(39));
     drop(log);
     let log = open(dir.path());

@@ -140,3 +140,24 @@ fn a_footer_that_no_checkpoint_vouches_for_is_written_again_and_synced_at_open()
     apply(&log, 0, 40);
     read_all(&log, 40);
 }
+
+#[test]
+fn a_purged_log_without_a_checkpoint_or_snapshot_that_reaches_it_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 60);
+    let boundary = log.boundaries()[1];
+    purge(&log, id(boundary - 1));
+    drop(log);
+    for path in files(dir.path(), "ckpt").iter().skip(1) {
+        remove(path);
+    }
+    let last = files(dir.path(), "ckpt");
+    assert_eq!(
+        open(dir.path()).checkpoint(),
+        Some(checkpoint(boundary - 1)),
+        "the one that reaches there is enough"
+    );
+    last.iter().for_each(|path| remove(path));
+    assert!(is_damage(dir.path()));
+}
