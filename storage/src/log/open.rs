@@ -169,7 +169,7 @@ fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet
 fn fill(state: &mut State, segments: Segments, opening: &Opening<'_>) -> Result<u64, OpenError> {
     let mut sync_group = match opening.watermark {
         Found::Known(mark) => mark.sync_group,
-        Found::Nothing | Found::Bad => 0,
+        Found::Bad => 0,
     };
     for sealed in segments.sealed {
         let sealed = Arc::new(sealed);

@@ -161,3 +161,63 @@ fn a_purged_log_without_a_checkpoint_or_snapshot_that_reaches_it_is_damage() {
     last.iter().for_each(|path| remove(path));
     assert!(is_damage(dir.path()));
 }
+
+#[test]
+fn a_lost_watermark_is_not_taken_for_a_new_one() {
+    for lost in [None, Some(vec![0; 8192])] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        append(&log, vec![command(0, noise(0, 100))]);
+        append(&log, vec![command(1, noise(1, 100))]);
+        drop(log);
+        let watermark = dir.path().join("group-1/watermark");
+        let lose = || match &lost {
+            None => remove(&watermark),
+            Some(bytes) => fs::write(&watermark, bytes).unwrap(),
+        };
+        lose();
+        assert_eq!(all(&open(dir.path())).len(), 2, "an intact log needs none");
+        lose();
+        let file = segments(dir.path()).remove(0);
+        let before = fs::read(&file).unwrap();
+        flip(&file, HEADER + frame_size(100) + 70);
+        assert!(is_damage(dir.path()), "nothing is cut");
+        fs::write(&file, before).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_log_directory_is_damage_when_the_watermark_is_lost_too() {
+    let lose_log = |dir: &Path| fs::remove_dir_all(dir.join("group-1/log")).unwrap();
+    let lost: [fn(&Path); 3] = [
+        |path| remove(path),
+        |path| fs::write(path, vec![0; 8192]).unwrap(),
+        |path| {
+            flip(path, 40);
+            flip(path, 4096 + 40);
+        },
+    ];
+    for lose_watermark in lost {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        wait(|done| log.save_vote(VOTE, done)).unwrap();
+        append(&log, vec![command(0, "x")]);
+        drop(log);
+        lose_log(dir.path());
+        lose_watermark(&dir.path().join("group-1/watermark"));
+        assert!(is_damage(dir.path()));
+    }
+}
+
+#[test]
+fn a_first_start_that_a_crash_interrupted_is_gone_through_again() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let watermark = dir.path().join("group-1/watermark");
+    for content in [Vec::new(), vec![0; 8192], vec![1; 100]] {
+        fs::write(&watermark, content).unwrap();
+        drop(open(dir.path()));
+    }
+    remove(&watermark);
+    append(&open(dir.path()), vec![command(0, "x")]);
+}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::LogOptions;
-use super::super::hard_state::foreign;
+use super::super::hard_state::{NEW_SEQUENCE, foreign};
 use super::super::scan::{End, Scan, Scanner, is_zero_from};
 use super::super::segment::{Sealed, SegmentFile, checkpoint_path, damage, segment_path};
 use super::super::watermark::Found;
@@ -214,7 +214,7 @@ impl Opening<'_> {
     fn check_first(&self, candidates: &[Candidate]) -> Result<(), OpenError> {
         let first = self.hard_state.first;
         let Some(candidate) = candidates.first() else {
-            return Ok(());
+            return self.check_empty();
         };
         if candidate.header.base > first {
             let base = candidate.header.base;
@@ -228,6 +228,17 @@ impl Opening<'_> {
             return Err(damage(&path, 0, error).into());
         }
         Ok(())
+    }
+
+    /// A log without a segment is empty when the watermark says so, or when nothing was ever kept: the hard state, which
+    /// a node changes before its first entry, is as it was created. Else its directory may have been lost.
+    fn check_empty(&self) -> Result<(), OpenError> {
+        if self.watermark != Found::Bad || self.hard_state.sequence <= NEW_SEQUENCE {
+            return Ok(());
+        }
+        let what = "no slot is good, and there is no segment: how much was durable is not known";
+        let error = FormatError::bad(0, what);
+        Err(damage(&self.options.watermark_path(), 0, error).into())
     }
 
     /// Walks an unsealed segment: where the next one must begin. The last one is dropped when it has no frame.
