@@ -129,7 +129,9 @@ impl StateMachine {
             })
             .collect();
         // Under the state's lock: whoever sees the new next offset can read the records below it.
-        self.log.note_applied(index, &outcomes);
+        self.log
+            .note_applied(index, &outcomes)
+            .map_err(io::Error::other)?;
         Ok(Applied::Batches(answers))
     }
 

@@ -22,18 +22,20 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
+        // The directory's own name always, also when it is there: whoever created it may have been killed before the
+        // sync.
+        let mut parents = vec![parent_of(dir)];
+        let mut missing = dir;
+        while !missing.try_exists()? {
+            missing = parent_of(missing);
+            parents.push(parent_of(missing));
         }
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if let Some(parent) = parent {
-            self.create_dir(parent)?;
-        }
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        self.sync_dir(parent.unwrap_or(Path::new(".")))
+        fs::create_dir_all(dir)?;
+        // From the top: a name is durable only below durable names.
+        parents
+            .into_iter()
+            .rev()
+            .try_for_each(|parent| self.sync_dir(parent))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -76,6 +78,15 @@ impl Disk for RealDisk {
     #[expect(clippy::disallowed_methods, reason = "this is the disk")]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+}
+
+/// The directory that a directory's name stands in.
+fn parent_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        None if dir.has_root() => dir,
+        _ => Path::new("."),
     }
 }
 
@@ -161,6 +172,20 @@ mod tests {
         assert_eq!(file.size().unwrap(), 8192);
         let map = file.map().unwrap();
         assert_eq!(map.get(..4), Some(&b"abc\0"[..]));
+    }
+
+    #[test]
+    fn every_directory_has_one_above_it_that_can_be_synced() {
+        for (dir, above) in [
+            ("/a/b", "/a"),
+            ("/a", "/"),
+            ("/", "/"),
+            ("a/b", "a"),
+            ("a", "."),
+            ("", "."),
+        ] {
+            assert_eq!(parent_of(Path::new(dir)), Path::new(above), "{dir:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Damage, OpenError};
 use crate::format::identity::{self, BadIdentity};
+use crate::io::{Disk, RealDisk};
 use crate::types::{Identity, NO_CLUSTER};
 
 const LOCK: &str = "LOCK";
@@ -32,7 +33,7 @@ impl DirLock {
         reason = "a lock belongs to a process, not to the disk under test"
     )]
     pub fn acquire(data_dir: &Path) -> Result<Self, OpenError> {
-        create_dir_durably(data_dir).map_err(failed(data_dir))?;
+        RealDisk.create_dir(data_dir).map_err(failed(data_dir))?;
         let file = data_dir.join(LOCK);
         let lock = OpenOptions::new()
             .create(true)
@@ -126,28 +127,6 @@ fn failed(file: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Io { file, source }
 }
 
-/// Creates a directory and what is missing above it, so that a power loss does not take away what is later fsynced in it.
-fn create_dir_durably(dir: &Path) -> io::Result<()> {
-    // The directory's own name always, also when it is there: whoever created it may have been killed before the sync.
-    let mut parents = vec![parent_of(dir)];
-    let mut missing = dir;
-    while !missing.try_exists()? {
-        missing = parent_of(missing);
-        parents.push(parent_of(missing));
-    }
-    fs::create_dir_all(dir)?;
-    // From the top: a name is durable only below durable names.
-    parents.into_iter().rev().try_for_each(sync_dir)
-}
-
-fn parent_of(dir: &Path) -> &Path {
-    match dir.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        None if dir.has_root() => dir,
-        _ => Path::new("."),
-    }
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "written once in a node's life, before there is a Disk"
@@ -213,20 +192,6 @@ mod tests {
         let lock = DirLock::acquire(&deep).unwrap();
         assert_eq!(lock.identity().unwrap(), None);
         assert!(deep.join(LOCK).is_file());
-    }
-
-    #[test]
-    fn every_directory_has_one_above_it_that_can_be_synced() {
-        for (dir, above) in [
-            ("/a/b", "/a"),
-            ("/a", "/"),
-            ("/", "/"),
-            ("a/b", "a"),
-            ("a", "."),
-            ("", "."),
-        ] {
-            assert_eq!(parent_of(Path::new(dir)), Path::new(above), "{dir:?}");
-        }
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::types::Identity;
 
 const SLOTS: [u64; 2] = [0, HARD_STATE_SLOT];
 
+/// The sequence of a hard state that was created and never changed.
+pub(super) const NEW_SEQUENCE: u64 = 1;
+
 #[derive(Debug)]
 pub(super) struct HardStateFile {
     file: Arc<dyn DiskFile>,
@@ -36,7 +39,7 @@ impl HardStateFile {
         let state = HardState {
             group,
             owner: options.identity,
-            sequence: 1,
+            sequence: NEW_SEQUENCE,
             vote: None,
             purged: None,
             first: 0,

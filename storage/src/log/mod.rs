@@ -193,6 +193,9 @@ impl Log {
 
     /// Drops every entry up to `id`, which may lie behind the last one: then the log is empty and starts at the next
     /// index. Segment files go when all of their entries are purged.
+    ///
+    /// The caller has kept a snapshot or checkpoint that contains `id`: without one the log does not open again, for the
+    /// state behind what is purged cannot be had.
     pub fn purge(&self, id: EntryId, done: Done) -> Result<(), WriteError> {
         purge::purge(self.shared(), id, done)
     }
@@ -246,13 +249,14 @@ impl Log {
 
     /// Tells the log what apply decided for the batches of entry `index`, in the order of their headers. From here on
     /// the records of the taken ones can be read. Called for every batches entry, in index order; again after a
-    /// restart for those behind the checkpoint (an entry of a sealed segment is ignored).
+    /// restart for those behind the checkpoint (an entry of a sealed segment is ignored). An error means that the entry
+    /// cannot be read: the caller must stop, and not apply what follows.
     ///
     /// # Panics
     /// When the entry has another number of batches, or neighbouring batches of one log were given offsets that are
     /// not: that is a bug of the caller.
-    pub fn note_applied(&self, index: u64, outcomes: &[BatchOutcome]) {
-        seal::note_applied(self.shared(), index, outcomes);
+    pub fn note_applied(&self, index: u64, outcomes: &[BatchOutcome]) -> Result<(), ReadError> {
+        seal::note_applied(self.shared(), index, outcomes)
     }
 
     /// Seals the segment before `boundary`, and keeps the checkpoint as of `boundary - 1`, in the background, once

@@ -169,7 +169,7 @@ fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet
 fn fill(state: &mut State, segments: Segments, opening: &Opening<'_>) -> Result<u64, OpenError> {
     let mut sync_group = match opening.watermark {
         Found::Known(mark) => mark.sync_group,
-        Found::Nothing | Found::Bad => 0,
+        Found::Bad => 0,
     };
     for sealed in segments.sealed {
         let sealed = Arc::new(sealed);
@@ -320,10 +320,19 @@ fn load_checkpoints(
         .into_iter()
         .flatten()
         .max_by_key(|checkpoint| checkpoint.applied.index);
+    let Some(purged) = state.purged.map(|purged| purged.index) else {
+        return Ok(());
+    };
     let reached = state.checkpoint.as_ref().map(|found| found.applied.index);
-    match bad {
-        // Nothing intact reaches to where the entries begin: the state cannot be had from here.
-        Some(damage) if reached < state.purged.map(|purged| purged.index) => Err(damage.into()),
-        _ => Ok(()),
+    if reached >= Some(purged) {
+        return Ok(());
     }
+    // Nothing intact reaches to where the entries begin: the state cannot be had from here.
+    let lost = || {
+        let what = format!(
+            "entries up to {purged} are purged, and no checkpoint or snapshot that reaches there is left"
+        );
+        damage(&options.snapshot_path(), 0, FormatError::bad(0, what))
+    };
+    Err(bad.unwrap_or_else(lost).into())
 }

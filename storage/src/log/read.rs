@@ -218,7 +218,8 @@ fn batch_damage(file: &std::path::Path, position: u64, bad: BadBatch) -> Damage 
     damage(file, position, error)
 }
 
-fn parse(shared: &Shared, entry: Entry) -> Result<Batches, Damage> {
+/// The batches of an entry.
+pub(super) fn parse(shared: &Shared, entry: Entry) -> Result<Batches, Damage> {
     let index = entry.id.index;
     Batches::parse(entry.payload).map_err(|bad| bad_batch(shared, index, bad))
 }

@@ -9,36 +9,33 @@ use std::sync::Arc;
 
 use super::Checkpoint;
 use super::queue::Job;
-use super::read::fetch_one;
+use super::read::{fetch_one, parse};
 use super::segment::{Active, Check, checkpoint_path};
 use super::shared::Shared;
 use super::state::{LiveRow, State};
+use crate::error::ReadError;
 use crate::format::batch::Batches;
 use crate::format::segment_footer::{FooterContent, FrameRow, LogRow, LogRows, LogSummary};
 use crate::types::{BatchOutcome, EntryKind, LogId};
 
 /// Keeps the outcomes of an entry's batches.
-pub(super) fn note_applied(shared: &Shared, index: u64, outcomes: &[BatchOutcome]) {
+///
+/// An entry that cannot be read is an error: without its rows its segment would be sealed as if it held no records, and
+/// they would be gone instead of damaged.
+pub(super) fn note_applied(
+    shared: &Shared,
+    index: u64,
+    outcomes: &[BatchOutcome],
+) -> Result<(), ReadError> {
     if index < shared.state.read().noted {
-        return;
+        return Ok(());
     }
-    // An entry that is being applied is in the tail, or was read a moment ago; one that cannot be read any more has
-    // records that cannot be read either.
-    let entry = match fetch_one(shared, index, Check::Headers) {
-        Ok(Some(entry)) if entry.kind == EntryKind::Batches => entry,
-        Ok(_) => return,
-        Err(error) => {
-            tracing::error!(index, %error, "the outcomes of a damaged entry are not kept");
-            return;
-        }
+    let entry = match fetch_one(shared, index, Check::Headers)? {
+        Some(entry) if entry.kind == EntryKind::Batches => entry,
+        _ => return Ok(()),
     };
-    let batches = match Batches::parse(entry.payload) {
-        Ok(batches) => batches,
-        Err(error) => {
-            tracing::error!(index, %error, "the outcomes of a damaged entry are not kept");
-            return;
-        }
-    };
+    let id = entry.id;
+    let batches = parse(shared, entry)?;
     assert!(
         batches.headers().len() == outcomes.len(),
         "entry {index} has {} batches, {} outcomes were noted",
@@ -47,14 +44,15 @@ pub(super) fn note_applied(shared: &Shared, index: u64, outcomes: &[BatchOutcome
     );
     let (rows, refused) = rows(index, &batches, outcomes);
     let mut state = shared.state.write();
-    if index < state.noted || state.id(index) != Some(entry.id) {
-        return;
+    if index < state.noted || state.id(index) != Some(id) {
+        return Ok(());
     }
     state.noted = index + 1;
     state.refused.extend(refused);
     for (log, row) in rows {
         state.live.entry(log).or_default().push_back(row);
     }
+    Ok(())
 }
 
 type Rows = BTreeMap<LogId, LiveRow>;

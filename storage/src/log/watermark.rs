@@ -22,9 +22,8 @@ const SLOTS: [u64; 2] = [0, WATERMARK_SLOT];
 pub(super) enum Found {
     /// The newest slot.
     Known(Watermark),
-    /// Nothing was ever written.
-    Nothing,
-    /// Both slots are bad: how far the log was durable is not known.
+    /// Neither slot is good: how far the log was durable is not known. Every open writes both before there can be a
+    /// segment, so a file that is missing or all zeros was lost, unless the log is new.
     Bad,
 }
 
@@ -33,7 +32,7 @@ impl Found {
     pub(super) fn index(&self) -> Option<u64> {
         match self {
             Self::Known(mark) => mark.last.map(|last| last.index),
-            Self::Nothing | Self::Bad => None,
+            Self::Bad => None,
         }
     }
 }
@@ -111,12 +110,7 @@ impl WatermarkFile {
             }
         }
         let Some(mark) = newest else {
-            let untouched = slots.iter().flatten().all(|byte| *byte == 0);
-            return Ok(if untouched {
-                Found::Nothing
-            } else {
-                Found::Bad
-            });
+            return Ok(Found::Bad);
         };
         if (mark.cluster_id, mark.group) != (self.cluster_id, self.group) {
             return Err(foreign(

@@ -251,7 +251,8 @@ fn sealed(dir: &Path) -> (Log, u64) {
         if log.is_boundary(index) {
             log.seal(index, checkpoint(index - 1));
         }
-        log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }]);
+        log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }])
+            .unwrap();
     }
     barrier(&log);
     drop(log);
@@ -322,7 +323,8 @@ fn rot_in_one_batch_leaves_the_others_of_its_entry_readable() {
     let size = entry.payload.len();
     append(&log, vec![entry]);
     let taken = |base_offset| BatchOutcome::Taken { base_offset };
-    log.note_applied(0, &[taken(0), taken(1), taken(2)]);
+    log.note_applied(0, &[taken(0), taken(1), taken(2)])
+        .unwrap();
     let file = segments(dir.path()).remove(0);
     flip(&file, HEADER + 64 + size - 700);
     let read = |offset| log.read(LOG, offset, offset + 1, 1);
@@ -349,7 +351,8 @@ fn a_sealing_that_a_crash_interrupted_is_done_again() {
     let log = open(dir.path());
     let boundary = (1..30).find(|index| log.is_boundary(*index)).unwrap();
     for index in 0..boundary {
-        log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }]);
+        log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }])
+            .unwrap();
     }
     log.seal(boundary, checkpoint(boundary - 1));
     barrier(&log);
@@ -375,7 +378,8 @@ fn a_sealing_that_a_crash_interrupted_is_done_again() {
         let log = open(dir.path());
         assert_eq!(all(&log).len(), 30);
         for index in 0..boundary {
-            log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }]);
+            log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }])
+                .unwrap();
         }
         log.seal(boundary, checkpoint(boundary - 1));
         barrier(&log);

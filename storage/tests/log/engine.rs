@@ -23,7 +23,7 @@ fn fill(log: &Log, first: u64, count: u64) {
         if log.is_boundary(index) {
             log.seal(index, checkpoint(index - 1));
         }
-        log.note_applied(index, &[taken(2 * index)]);
+        log.note_applied(index, &[taken(2 * index)]).unwrap();
     }
     barrier(log);
 }
@@ -137,7 +137,7 @@ fn sealed_records_are_read_by_offset_before_and_after_reopening() {
     assert_eq!(found, checkpoint(found.applied.index));
     check(&log, 2 * (found.applied.index + 1));
     for index in found.applied.index + 1..100 {
-        log.note_applied(index, &[taken(2 * index)]);
+        log.note_applied(index, &[taken(2 * index)]).unwrap();
     }
     check(&log, 200);
     assert_eq!(log.offset_at_time(LOG, 0, 30).unwrap(), Some(60));
@@ -170,7 +170,8 @@ fn records_of_refused_batches_are_never_seen() {
         "not applied yet"
     );
     assert!(log.read_entries(0, 1, 99).unwrap()[0].batches.is_empty());
-    log.note_applied(0, &[taken(0), BatchOutcome::Refused, taken(0), taken(1)]);
+    log.note_applied(0, &[taken(0), BatchOutcome::Refused, taken(0), taken(1)])
+        .unwrap();
     let check = |log: &Log| {
         let chunk = log.read(LOG, 0, u64::MAX, 1 << 20).unwrap();
         let bodies: Vec<_> = chunk
@@ -337,6 +338,7 @@ fn purging_everything_survives_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
     fill(&log, 0, 40);
+    log.save_snapshot(&checkpoint(39)).unwrap();
     purge(&log, id(39));
     drop(log);
     let log = open(dir.path());

@@ -2,5 +2,6 @@
 
 mod corruption;
 mod engine;
+mod making_good;
 mod model;
 mod support;

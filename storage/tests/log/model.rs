@@ -240,7 +240,9 @@ impl Pair {
         for index in self.model.applied..upto {
             self.seal(index);
             if let Some(outcomes) = self.model.decide(index) {
-                self.log().note_applied(index, &outcomes);
+                self.log()
+                    .note_applied(index, &outcomes)
+                    .expect("the engine does as the model");
             }
         }
         self.model.applied = upto.max(self.model.applied);
@@ -272,7 +274,9 @@ impl Pair {
         for index in from..self.model.applied {
             self.seal(index);
             if let Some(outcomes) = self.model.outcomes.get(&index) {
-                self.log().note_applied(index, outcomes);
+                self.log()
+                    .note_applied(index, outcomes)
+                    .expect("the engine does as the model");
             }
         }
     }

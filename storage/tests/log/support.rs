@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
 use inkstone_storage::error::{OpenError, WriteError};
@@ -175,10 +175,20 @@ pub(crate) fn frame_size(payload: usize) -> usize {
     (64 + payload).next_multiple_of(8)
 }
 
-/// A real disk that fails every write and sync once so many have succeeded.
+/// What was asked of a disk, in order: a verb, a file's name and, of reads and writes, where.
+type Operations = Arc<Mutex<Vec<String>>>;
+
+/// A real disk that fails every write and sync once so many have succeeded, and notes what is asked of it.
 #[derive(Debug)]
 pub(crate) struct FailingDisk {
     left: Arc<AtomicI64>,
+    operations: Operations,
+}
+
+fn note(operations: &Operations, verb: &str, path: &Path, place: &str) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let operation = format!("{verb} {name}{place}");
+    operations.lock().expect("no panic").push(operation);
 }
 
 impl FailingDisk {
@@ -186,14 +196,22 @@ impl FailingDisk {
         let left = Arc::new(AtomicI64::new(i64::MAX));
         let disk = Arc::new(Self {
             left: Arc::clone(&left),
+            operations: Operations::default(),
         });
         (disk, left)
     }
 
-    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+    /// What was asked since the last call.
+    pub(crate) fn operations(&self) -> Vec<String> {
+        std::mem::take(&mut self.operations.lock().expect("no panic"))
+    }
+
+    fn wrap(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         Arc::new(FailingFile {
             file,
+            path: path.to_owned(),
             left: Arc::clone(&self.left),
+            operations: Arc::clone(&self.operations),
         })
     }
 }
@@ -213,18 +231,20 @@ impl Disk for FailingDisk {
         RealDisk.list(dir)
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(RealDisk.open(path)?))
+        Ok(self.wrap(path, RealDisk.open(path)?))
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(RealDisk.create(path)?))
+        Ok(self.wrap(path, RealDisk.create(path)?))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
+        note(&self.operations, "remove", path, "");
         RealDisk.remove(path)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        note(&self.operations, "sync_dir", dir, "");
         spend(&self.left)?;
         RealDisk.sync_dir(dir)
     }
@@ -233,7 +253,15 @@ impl Disk for FailingDisk {
 #[derive(Debug)]
 struct FailingFile {
     file: Arc<dyn DiskFile>,
+    path: PathBuf,
     left: Arc<AtomicI64>,
+    operations: Operations,
+}
+
+impl FailingFile {
+    fn note(&self, verb: &str, place: &str) {
+        note(&self.operations, verb, &self.path, place);
+    }
 }
 
 impl DiskFile for FailingFile {
@@ -241,13 +269,16 @@ impl DiskFile for FailingFile {
         self.file.size()
     }
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        self.note("read", &format!(" at {position}"));
         self.file.read_at(buffer, position)
     }
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.note("write", &format!(" at {position}"));
         spend(&self.left)?;
         self.file.write_at(parts, position)
     }
     fn sync(&self) -> io::Result<()> {
+        self.note("sync", "");
         spend(&self.left)?;
         self.file.sync()
     }

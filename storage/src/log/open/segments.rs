@@ -3,11 +3,12 @@
 //! Promises: the segments that come out are contiguous and whole; only a file that provably holds nothing is deleted.
 //! Must not know: the small state.
 
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::LogOptions;
-use super::super::hard_state::foreign;
+use super::super::hard_state::{NEW_SEQUENCE, foreign};
 use super::super::scan::{End, Scan, Scanner, is_zero_from};
 use super::super::segment::{Sealed, SegmentFile, checkpoint_path, damage, segment_path};
 use super::super::watermark::Found;
@@ -61,7 +62,7 @@ impl Opening<'_> {
             if let Some((index, chain)) = next {
                 candidate.check_follows(index, chain)?;
             }
-            let sealed = candidate.open_sealed(following, files)?;
+            let sealed = candidate.open_sealed(files)?;
             next = match sealed {
                 Some(sealed) => {
                     if let Some((before, _)) = segments.scanned.last() {
@@ -213,7 +214,7 @@ impl Opening<'_> {
     fn check_first(&self, candidates: &[Candidate]) -> Result<(), OpenError> {
         let first = self.hard_state.first;
         let Some(candidate) = candidates.first() else {
-            return Ok(());
+            return self.check_empty();
         };
         if candidate.header.base > first {
             let base = candidate.header.base;
@@ -227,6 +228,17 @@ impl Opening<'_> {
             return Err(damage(&path, 0, error).into());
         }
         Ok(())
+    }
+
+    /// A log without a segment is empty when the watermark says so, or when nothing was ever kept: the hard state, which
+    /// a node changes before its first entry, is as it was created. Else its directory may have been lost.
+    fn check_empty(&self) -> Result<(), OpenError> {
+        if self.watermark != Found::Bad || self.hard_state.sequence <= NEW_SEQUENCE {
+            return Ok(());
+        }
+        let what = "no slot is good, and there is no segment: how much was durable is not known";
+        let error = FormatError::bad(0, what);
+        Err(damage(&self.options.watermark_path(), 0, error).into())
     }
 
     /// Walks an unsealed segment: where the next one must begin. The last one is dropped when it has no frame.
@@ -280,13 +292,10 @@ impl Opening<'_> {
 
 impl Candidate {
     /// The segment as a sealed one, if its footer is there. A footer that is not whole is what an interrupted sealing
-    /// leaves, unless the checkpoint that is written after it is there.
-    fn open_sealed(
-        &self,
-        following: Option<SegmentHeader>,
-        files: &Files,
-    ) -> Result<Option<Sealed>, OpenError> {
-        let was_sealed = following.is_some_and(|next| files.boundaries.contains(&next.base));
+    /// leaves, unless a checkpoint that is written after it is there.
+    fn open_sealed(&self, files: &Files) -> Result<Option<Sealed>, OpenError> {
+        let behind = self.header.base.saturating_add(1);
+        let was_sealed = files.boundaries.range(behind..).next().is_some();
         let unsealed = |error: FormatError| {
             if was_sealed {
                 return Err(damage(&self.path, 0, error).into());
@@ -325,7 +334,29 @@ impl Candidate {
             let error = FormatError::bad(0, "the footer is another segment's");
             return Err(damage(&self.path, footer.frames_end, error).into());
         }
-        Ok(Some(sealed))
+        if was_sealed {
+            return Ok(Some(sealed));
+        }
+        let end = footer.frames_end;
+        // Nothing may be written while it is mapped.
+        drop(sealed);
+        self.make_footer_durable(end).map_err(&failed)?;
+        let map = self.file.map().map_err(&failed)?;
+        match Sealed::open(&self.path, map) {
+            Ok(sealed) => Ok(Some(sealed)),
+            Err(error) => Err(damage(&self.path, 0, error).into()),
+        }
+    }
+
+    /// Nothing tells that the footer's fsync returned: the process may have been killed before it, or the fsync failed
+    /// and left the bytes in the page cache alone, marked clean. Trusted as it is, the footer would get its checkpoint,
+    /// and a power loss that takes it away would look like damage.
+    fn make_footer_durable(&self, end: u64) -> io::Result<()> {
+        let size = usize::try_from(self.size.saturating_sub(end)).map_err(io::Error::other)?;
+        let mut footer = vec![0; size];
+        self.file.read_at(&mut footer, end)?;
+        self.file.write_at(&[IoSlice::new(&footer)], end)?;
+        self.file.sync()
     }
 
     fn check_follows(&self, index: u64, chain: u32) -> Result<(), OpenError> {

@@ -1,0 +1,223 @@
+//! What an earlier process or disk left half done or lost: made good at open, or refused, and never taken for nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::*;
+use inkstone_storage::error::{OpenError, ReadError};
+use inkstone_storage::log::{Log, LogOptions};
+use inkstone_storage::types::{BatchOutcome, LogId, Vote};
+
+const LOG: LogId = LogId(1);
+const VOTE: Vote = Vote {
+    term: 3,
+    node: 8,
+    committed: true,
+};
+
+fn taken(base_offset: u64) -> BatchOutcome {
+    BatchOutcome::Taken { base_offset }
+}
+
+/// Entries of one record each, applied and sealed as a node does: record n is entry n.
+fn fill(log: &Log, first: u64, count: u64) {
+    for index in first..first + count {
+        append(log, vec![batches(index, &[(LOG, vec![noise(index, 900)])])]);
+    }
+    apply(log, first, count);
+}
+
+fn apply(log: &Log, first: u64, count: u64) {
+    for index in first..first + count {
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+        log.note_applied(index, &[taken(index)]).unwrap();
+    }
+    barrier(log);
+}
+
+fn read_all(log: &Log, count: u64) {
+    for offset in 0..count {
+        let chunk = log.read(LOG, offset, offset + 1, 1).unwrap();
+        assert_eq!(chunk.records[0].body, noise(offset, 900));
+    }
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(dir.join("group-1/log"))
+        .unwrap()
+        .map(|item| item.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+fn is_damage(dir: &Path) -> bool {
+    matches!(open_error(dir), OpenError::Damaged(_))
+}
+
+#[test]
+fn outcomes_of_an_entry_that_is_damaged_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, vec![batches(0, &[(LOG, vec![noise(0, 900)])])]);
+    append(&log, vec![batches(1, &[(LOG, vec![noise(1, 900)])])]);
+    flip(&segments(dir.path())[0], HEADER + 70);
+    let noted = log.note_applied(0, &[taken(0)]);
+    assert!(matches!(noted, Err(ReadError::Damaged(_))), "{noted:?}");
+    log.note_applied(1, &[taken(1)]).unwrap();
+}
+
+#[test]
+fn without_any_checkpoint_everything_is_applied_again_over_sealed_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 40);
+    drop(log);
+    let checkpoints = files(dir.path(), "ckpt");
+    checkpoints.iter().for_each(|path| remove(path));
+    let log = open(dir.path());
+    assert_eq!(log.checkpoint(), None);
+    apply(&log, 0, 40);
+    read_all(&log, 40);
+    assert_eq!(files(dir.path(), "ckpt"), checkpoints);
+    drop(log);
+    assert!(open(dir.path()).checkpoint().is_some());
+}
+
+#[test]
+fn what_is_noted_while_it_is_in_the_tail_reads_nothing_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _) = FailingDisk::new();
+    let options = LogOptions {
+        tail_size: 1 << 20,
+        ..options(dir.path())
+    };
+    let log = Log::open_on(disk.clone(), options).unwrap();
+    fill(&log, 0, 60);
+    let asked = disk.operations();
+    let segment_read = |asked: &&String| asked.starts_with("read") && asked.contains(".seg");
+    assert!(asked.iter().find(segment_read).is_none(), "{asked:?}");
+}
+
+#[test]
+fn a_footer_that_no_checkpoint_vouches_for_is_written_again_and_synced_at_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 40);
+    drop(log);
+    let checkpoints = files(dir.path(), "ckpt");
+    assert!(checkpoints.len() > 1);
+    let newest = checkpoints.last().unwrap();
+    remove(newest);
+    let sealed = &segments(dir.path())[checkpoints.len() - 1];
+    let before = fs::read(sealed).unwrap();
+    let (disk, _) = FailingDisk::new();
+    let log = Log::open_on(disk.clone(), options(dir.path())).unwrap();
+    let asked = disk.operations();
+    let wrote = asked
+        .iter()
+        .rposition(|asked| asked.starts_with(&format!("write {} at ", name(sealed))));
+    let synced = asked
+        .iter()
+        .rposition(|asked| *asked == format!("sync {}", name(sealed)));
+    assert!(
+        wrote.is_some() && wrote < synced,
+        "the footer may be in the page cache alone: {asked:?}"
+    );
+    assert_eq!(fs::read(sealed).unwrap(), before);
+    let older = &segments(dir.path())[0];
+    assert!(
+        !asked.contains(&format!("sync {}", name(older))),
+        "an older one is vouched for"
+    );
+    apply(&log, 0, 40);
+    read_all(&log, 40);
+}
+
+#[test]
+fn a_purged_log_without_a_checkpoint_or_snapshot_that_reaches_it_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 60);
+    let boundary = log.boundaries()[1];
+    purge(&log, id(boundary - 1));
+    drop(log);
+    for path in files(dir.path(), "ckpt").iter().skip(1) {
+        remove(path);
+    }
+    let last = files(dir.path(), "ckpt");
+    assert_eq!(
+        open(dir.path()).checkpoint(),
+        Some(checkpoint(boundary - 1)),
+        "the one that reaches there is enough"
+    );
+    last.iter().for_each(|path| remove(path));
+    assert!(is_damage(dir.path()));
+}
+
+#[test]
+fn a_lost_watermark_is_not_taken_for_a_new_one() {
+    for lost in [None, Some(vec![0; 8192])] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        append(&log, vec![command(0, noise(0, 100))]);
+        append(&log, vec![command(1, noise(1, 100))]);
+        drop(log);
+        let watermark = dir.path().join("group-1/watermark");
+        let lose = || match &lost {
+            None => remove(&watermark),
+            Some(bytes) => fs::write(&watermark, bytes).unwrap(),
+        };
+        lose();
+        assert_eq!(all(&open(dir.path())).len(), 2, "an intact log needs none");
+        lose();
+        let file = segments(dir.path()).remove(0);
+        let before = fs::read(&file).unwrap();
+        flip(&file, HEADER + frame_size(100) + 70);
+        assert!(is_damage(dir.path()), "nothing is cut");
+        fs::write(&file, before).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_log_directory_is_damage_when_the_watermark_is_lost_too() {
+    let lose_log = |dir: &Path| fs::remove_dir_all(dir.join("group-1/log")).unwrap();
+    let lost: [fn(&Path); 3] = [
+        |path| remove(path),
+        |path| fs::write(path, vec![0; 8192]).unwrap(),
+        |path| {
+            flip(path, 40);
+            flip(path, 4096 + 40);
+        },
+    ];
+    for lose_watermark in lost {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        wait(|done| log.save_vote(VOTE, done)).unwrap();
+        append(&log, vec![command(0, "x")]);
+        drop(log);
+        lose_log(dir.path());
+        lose_watermark(&dir.path().join("group-1/watermark"));
+        assert!(is_damage(dir.path()));
+    }
+}
+
+#[test]
+fn a_first_start_that_a_crash_interrupted_is_gone_through_again() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let watermark = dir.path().join("group-1/watermark");
+    for content in [Vec::new(), vec![0; 8192], vec![1; 100]] {
+        fs::write(&watermark, content).unwrap();
+        drop(open(dir.path()));
+    }
+    remove(&watermark);
+    append(&open(dir.path()), vec![command(0, "x")]);
+}
