@@ -144,9 +144,13 @@ impl Discovery {
     /// Answers another node's question, and remembers the asker. `members`: as Raft has them, if it runs.
     pub fn answer(&self, request: &HelloRequest, members: Vec<NodeInfo>) -> HelloResponse {
         let mut shared = self.shared.lock();
+        // A node that has kept the id of this cluster and stopped before it began is met again.
+        let same =
+            [NO_CLUSTER, shared.cluster_id].contains(&cluster_from_wire(&request.cluster_id));
         if let Some(node) = &request.node
             && members.is_empty()
-            && request.cluster_id.is_empty()
+            && same
+            && node.id != self.me.id
         {
             shared.meet(node);
         }
@@ -327,7 +331,10 @@ fn agreed(
                 let seen: BTreeSet<u64> = response.seen.iter().map(|node| node.id).collect();
                 response.node.as_ref().is_some_and(|node| node.id == *id)
                     && usize::try_from(response.bootstrap_expect) == Ok(expected)
-                    && (seen == ids || cluster_from_wire(&response.cluster_id) == cluster_id)
+                    && match cluster_from_wire(&response.cluster_id) {
+                        NO_CLUSTER => seen == ids,
+                        decided => decided == cluster_id,
+                    }
             })
     };
     if ids.iter().all(agrees) {

@@ -156,20 +156,29 @@ impl Feed {
             shard_size: self.options.shard_size,
         };
         let (mut feeder, searcher) = self.blocking.run(move || search::open(options)).await??;
-        self.publish(&searcher);
-        self.shared.searcher.store(Some(Arc::new(searcher.clone())));
         let mut applied = self.applied.subscribe();
+        // Until the index has caught up with what there was when it was opened, and the log with the index (after a
+        // restart it gives records only once their entries are applied again), another member answers better.
+        let caught_up = (*applied.borrow()).max(feeder.next_index().saturating_sub(1));
         let mut commit_due = interval(self.options.commit_interval);
         while *self.wanted.borrow() {
             let last = *applied.borrow_and_update();
             let next = feeder.next_index();
-            if next <= last {
-                feeder = self.feed(feeder, next, last).await?;
+            if last >= caught_up && next > caught_up && self.shared.searcher.load().is_none() {
                 self.publish(&searcher);
+                self.shared.searcher.store(Some(Arc::new(searcher.clone())));
+            }
+            if next.max(self.log.state().first_index) <= last {
+                feeder = self.feed(feeder, next, last).await?;
+                if self.shared.searcher.load().is_some() {
+                    self.publish(&searcher);
+                }
                 if commit_due.tick().now_or_never().is_some() {
                     feeder = self.commit(feeder).await?;
                 }
-                continue;
+                if feeder.next_index() > next {
+                    continue;
+                }
             }
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { break },

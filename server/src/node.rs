@@ -32,6 +32,10 @@ use crate::raft::{Fatal, GROUP, Group, GroupOptions, Leader, Member, Timings};
 
 /// Between rounds of discovery.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
+/// How long a leader may take to answer a node that starts, before the node looks around again.
+const LEADER_ANSWER: Duration = Duration::from_secs(1);
+/// Between questions whether a silent connection of a peer lives.
+const PEER_KEEPALIVE: Duration = Duration::from_secs(5);
 /// How long what is under way may take to end when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the index may take to commit and to end its merges.
@@ -329,7 +333,8 @@ async fn take_part(
                 .collect();
             group.initialize(members).await?;
         }
-        if group.leader() != Leader::Unknown {
+        // A leader is known from before a restart, too: only one that answers is one.
+        if group.leader() != Leader::Unknown && group.linearize(LEADER_ANSWER).await.is_ok() {
             return Ok(());
         }
         let step = discovery.round().await?;
@@ -432,6 +437,8 @@ fn serve_peers(service: PeerService, port: TcpListener, stop: watch::Receiver<bo
     let server = Server::builder()
         .initial_stream_window_size(Some(8 << 20))
         .initial_connection_window_size(Some(16 << 20))
+        .http2_keepalive_interval(Some(PEER_KEEPALIVE))
+        .http2_keepalive_timeout(Some(PEER_KEEPALIVE))
         .add_service(service.into_server());
     let incoming = incoming(port);
     tokio::spawn(server.serve_with_incoming_shutdown(incoming, stopped(stop)))

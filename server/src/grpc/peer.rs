@@ -102,11 +102,24 @@ fn failed(error: &dyn ToString) -> Status {
     Status::unavailable(error.to_string())
 }
 
+/// One message of an append stream, checked, once there is room for it: a disk that stalls holds the sender back.
+async fn take_append(
+    group: Group,
+    message: Result<peer::AppendEntriesRequest, Status>,
+) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+    let request = append_request(&group, message?)?;
+    if !request.entries.is_empty() {
+        group.wait_for_room().await;
+    }
+    Ok(request)
+}
+
 fn append_request(
     group: &Group,
     request: peer::AppendEntriesRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     check_header(group, request.header.as_ref())?;
+    wire::check_entries(&request).map_err(|error| malformed(&error))?;
     let convert = |request: peer::AppendEntriesRequest| {
         Ok(AppendEntriesRequest {
             vote: wire::vote_from_wire(request.vote)?,
@@ -193,17 +206,18 @@ impl Peer for PeerService {
             .ok_or_else(|| failed(&"this node is in no cluster yet"))?;
         let group = services.group.clone();
         let raft = group.raft().clone();
+        let stopping = services.clone();
         // openraft's stream has no place for an error of the sender's: the first one ends it, and is told afterwards.
         let refused = Arc::new(Mutex::new(None));
         let refusal = Arc::clone(&refused);
-        let accepted = request.into_inner().scan((), move |(), message| {
-            let converted = message.and_then(|message| append_request(&group, message));
-            futures::future::ready(
-                converted
-                    .map_err(|status| *refusal.lock() = Some(status))
-                    .ok(),
-            )
-        });
+        let accepted = request
+            .into_inner()
+            .take_until(async move { stopping.stopped().await })
+            .then(move |message| take_append(group.clone(), message))
+            .scan((), move |(), taken| {
+                let taken = taken.map_err(|status| *refusal.lock() = Some(status));
+                futures::future::ready(taken.ok())
+            });
         let answers = raft.stream_append(accepted).map(|answer| match answer {
             Ok(result) => Ok(append_response(&result)),
             Err(fatal) => Err(failed(&fatal)),
@@ -247,8 +261,16 @@ impl Peer for PeerService {
             )));
         }
         let snapshot = Group::check_snapshot(request.checkpoint).map_err(|e| malformed(&e))?;
+        let sender = vote(request.vote)?;
+        // openraft takes for granted that no leader has a snapshot of a later term than its own.
+        let last = snapshot.meta.last_log_id.as_ref();
+        if last.is_some_and(|last| *last.committed_leader_id() > *sender.leader_id()) {
+            return Err(Status::invalid_argument(
+                "the checkpoint is of a later term than the sender",
+            ));
+        }
         let response = raft
-            .install_full_snapshot(vote(request.vote)?, snapshot)
+            .install_full_snapshot(sender, snapshot)
             .await
             .map_err(|error| failed(&error))?;
         let vote = Some(wire::vote_to_wire(&response.vote));

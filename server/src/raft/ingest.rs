@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use inkstone_storage::format::batch::{self, EncodedBatch};
 use inkstone_storage::limits::{
@@ -18,6 +19,7 @@ use inkstone_storage::limits::{
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::raft::types::{Applied, Proposal, ProposalKind, Raft, TypeConfig};
@@ -65,9 +67,10 @@ fn unknown(why: &dyn ToString) -> ProposeError {
 
 impl Ingest {
     /// Starts the task that proposes; it ends when the last clone is dropped or Raft stops.
-    pub(crate) fn start(raft: Raft, clock: Clock) -> Self {
+    /// `patience`: how long to wait for a turn before Raft is asked all the same.
+    pub(crate) fn start(raft: Raft, clock: Clock, patience: Duration) -> Self {
         let (queue, submissions) = mpsc::channel(APPENDS_WAITING_MAX);
-        tokio::spawn(propose_all(submissions, raft, clock));
+        tokio::spawn(propose_all(submissions, raft, clock, patience));
         let in_flight = Arc::new(Semaphore::new(APPENDS_IN_FLIGHT_SIZE_MAX));
         Self { queue, in_flight }
     }
@@ -98,7 +101,12 @@ impl Ingest {
 }
 
 /// Gathers and proposes until the queue closes.
-async fn propose_all(mut queue: mpsc::Receiver<Submission>, raft: Raft, clock: Clock) {
+async fn propose_all(
+    mut queue: mpsc::Receiver<Submission>,
+    raft: Raft,
+    clock: Clock,
+    patience: Duration,
+) {
     let window = Arc::new(Semaphore::new(PROPOSALS_MAX));
     let mut left_over = None;
     loop {
@@ -109,10 +117,12 @@ async fn propose_all(mut queue: mpsc::Receiver<Submission>, raft: Raft, clock: C
                 None => return,
             },
         };
-        let turn = Arc::clone(&window)
-            .acquire_owned()
+        // A leader that lost its majority never answers what is under way, but refuses what comes: without a turn in
+        // time the batch is proposed all the same, so that its client gets that definite refusal.
+        let turn = timeout(patience, Arc::clone(&window).acquire_owned())
             .await
-            .expect("the semaphore is never closed");
+            .ok()
+            .map(|turn| turn.expect("the semaphore is never closed"));
         let (merged, too_much) = gather(first, &mut queue);
         left_over = too_much;
         propose(merged, &raft, clock, turn).await;
@@ -139,7 +149,12 @@ fn gather(
 }
 
 /// Proposes one entry; its answers are given out by a task of their own, which holds the turn.
-async fn propose(merged: Vec<Submission>, raft: &Raft, clock: Clock, turn: OwnedSemaphorePermit) {
+async fn propose(
+    merged: Vec<Submission>,
+    raft: &Raft,
+    clock: Clock,
+    turn: Option<OwnedSemaphorePermit>,
+) {
     let (batches, answers): (Vec<_>, Vec<_>) = merged
         .into_iter()
         .map(|submission| (submission.batch, (submission.answer, submission.in_flight)))

@@ -55,6 +55,8 @@ use types::{Proposal, ProposalKind, Raft, TypeConfig};
 /// each peer and apply, so that none is ever refused.
 const RAFT_READ_THREADS: usize = 4;
 const RAFT_READS_WAITING: usize = 256;
+/// Threads that wait for a slow disk's writer.
+const ROOM_THREADS: usize = 2;
 
 /// Who leads, as this node knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,6 +149,8 @@ struct Inner {
     state: Arc<RwLock<State>>,
     applied: Applied,
     peers: Peers,
+    /// For those who wait for the writer.
+    room: Blocking,
 }
 
 /// What openraft says of a proposal, in our words: only a refusal before the proposal is definite.
@@ -177,6 +181,8 @@ fn raft_config(timings: Timings) -> Result<Config, Fatal> {
         election_timeout_max: millis(timings.election_max),
         max_payload_entries: 4_096,
         max_append_entries: Some(4_096),
+        // A follower whose disk stalls must not gather megabytes of appends in openraft's own queue.
+        api_channel_size: Some(1_024),
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
         install_snapshot_timeout: 10_000,
@@ -216,7 +222,7 @@ impl Group {
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(|error| fatal(&error))?;
-        let ingest = Ingest::start(raft.clone(), clock);
+        let ingest = Ingest::start(raft.clone(), clock, timings.election_max);
         let inner = Inner {
             node_id,
             cluster_id,
@@ -228,6 +234,7 @@ impl Group {
             state,
             applied,
             peers,
+            room: Blocking::new(ROOM_THREADS, RAFT_READS_WAITING),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -319,6 +326,23 @@ impl Group {
             Err(error) => Err(ProposeError::Unknown {
                 why: error.to_string(),
             }),
+        }
+    }
+
+    /// Returns once the log's writer has room for more, or has stopped.
+    pub(crate) async fn wait_for_room(&self) {
+        if self.inner.log.has_room() {
+            return;
+        }
+        let log = self.inner.log.clone();
+        if self
+            .inner
+            .room
+            .run(move || log.wait_for_room())
+            .await
+            .is_err()
+        {
+            tracing::debug!("too many wait for room; openraft's own queue takes this one");
         }
     }
 

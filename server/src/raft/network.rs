@@ -164,6 +164,7 @@ struct Answers {
 impl Answers {
     /// The next answer; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
+        let mut sent_before = self.answered;
         loop {
             match timeout(self.stall_timeout, self.inbound.message()).await {
                 Ok(Ok(Some(response))) => {
@@ -172,8 +173,10 @@ impl Answers {
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(rpc_error(&status))),
-                // Silence is an error only while something waits for an answer.
-                Err(_) if self.sent.load(Ordering::Acquire) <= self.answered => {}
+                // Silence is an error only when something has waited for an answer all the while.
+                Err(_) if sent_before <= self.answered => {
+                    sent_before = self.sent.load(Ordering::Acquire);
+                }
                 Err(_) => {
                     let why = format!("an append was not answered in {:?}", self.stall_timeout);
                     return Some(Err(RpcError::Unreachable(unreachable(&why))));

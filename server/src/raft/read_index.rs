@@ -74,7 +74,14 @@ impl Group {
                 let request = peer::ReadIndexRequest {
                     header: Some(self.header(leader.id)),
                 };
-                let answer = self.peer(&leader).read_index(request).await;
+                let mut peer = self.peer(&leader);
+                // A leader that is gone answers nothing for a while; its successor is asked as soon as it is known.
+                let answer = tokio::select! {
+                    answer = peer.read_index(request) => answer,
+                    () = self.leader_change() => {
+                        return Err(ReadIndexError::NoLeader { leader: None });
+                    }
+                };
                 answer
                     .map(|response| response.into_inner().index)
                     .map_err(|_| ReadIndexError::NoLeader {

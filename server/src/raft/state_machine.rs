@@ -142,7 +142,12 @@ impl StateMachine {
                 let (info, created) = self.shared.write().create_log(&create.name, create.time);
                 Applied::Log(info, created)
             }
-            None => Applied::Refused("a command that this release does not know".to_owned()),
+            // To skip it would make this node's state another one than that of the nodes that know it.
+            None => {
+                return Err(io::Error::other(
+                    "a command of a later release was committed; upgrade this node",
+                ));
+            }
         })
     }
 

@@ -74,8 +74,6 @@ pub(crate) enum Applied {
     Batches(Vec<Result<Receipt, Refusal>>),
     /// The log, and whether this command created it.
     Log(LogInfo, bool),
-    /// The command is of a later release, or not one; it changed nothing.
-    Refused(String),
 }
 
 /// openraft's form of an entry's identity.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use inkstone_proto::{peer_v1 as peer, v1};
+use inkstone_storage::format::batch::Batches;
+use inkstone_storage::limits::PAYLOAD_SIZE_MAX;
 use inkstone_storage::types::{Entry, EntryId, EntryKind, Vote};
 use openraft::EntryPayload;
 use prost::Message;
@@ -159,6 +161,42 @@ pub(crate) fn entry_from_wire(entry: peer::Entry) -> Result<RaftEntry, Malformed
     })
 }
 
+/// Checks what openraft and the store take for granted of the entries of one message: that they are neighbours behind
+/// `previous`, of no later term than the sender's, within the bounds, and that batches can be applied.
+pub(crate) fn check_entries(request: &peer::AppendEntriesRequest) -> Result<(), Malformed> {
+    let term = request.vote.map_or(0, |vote| vote.term);
+    let mut last = request.previous.map(|previous| previous.index);
+    for entry in &request.entries {
+        let id = required(entry.id, "entry.id")?;
+        let expected = last.map_or(Some(0), |last| last.checked_add(1));
+        if expected != Some(id.index) || id.index == u64::MAX {
+            return Err(Malformed(format!(
+                "entry {} is not behind {last:?}",
+                id.index
+            )));
+        }
+        if id.term > term {
+            return Err(Malformed(format!(
+                "entry {} is of term {}, the sender of {term}",
+                id.index, id.term
+            )));
+        }
+        if entry.payload.len() > PAYLOAD_SIZE_MAX {
+            return Err(Malformed(format!(
+                "entry {} has {} bytes; the most is {PAYLOAD_SIZE_MAX}",
+                id.index,
+                entry.payload.len()
+            )));
+        }
+        if entry.kind == EntryKind::Batches as u32 {
+            Batches::parse(entry.payload.clone())
+                .map_err(|error| Malformed(format!("entry {}: {error}", id.index)))?;
+        }
+        last = Some(id.index);
+    }
+    Ok(())
+}
+
 /// To protobuf.
 pub(crate) fn node_to_wire(id: u64, member: &Member) -> v1::NodeInfo {
     v1::NodeInfo {
@@ -284,6 +322,53 @@ mod tests {
         let mut wire = entry_to_wire(entry);
         wire.payload = Bytes::from_static(b"batchez");
         assert!(entry_from_wire(wire).unwrap_err().0.contains("crc"));
+    }
+
+    fn message(previous: Option<u64>, entries: &[(u64, u64)]) -> peer::AppendEntriesRequest {
+        let id = |index, term| peer::EntryId {
+            term,
+            node: 1,
+            index,
+        };
+        peer::AppendEntriesRequest {
+            vote: Some(peer::Vote {
+                term: 3,
+                node: 1,
+                committed: true,
+            }),
+            previous: previous.map(|index| id(index, 1)),
+            entries: entries
+                .iter()
+                .map(|(index, term)| peer::Entry {
+                    id: Some(id(*index, *term)),
+                    kind: 1,
+                    ..peer::Entry::default()
+                })
+                .collect(),
+            ..peer::AppendEntriesRequest::default()
+        }
+    }
+
+    #[test]
+    fn entries_that_are_no_neighbours_or_of_a_later_term_are_refused() {
+        check_entries(&message(None, &[(0, 1), (1, 3)])).unwrap();
+        check_entries(&message(Some(7), &[(8, 3), (9, 3)])).unwrap();
+        for entries in [&[(1, 1)][..], &[(0, 1), (2, 1)], &[(0, 4)]] {
+            check_entries(&message(None, entries)).unwrap_err();
+        }
+        check_entries(&message(Some(7), &[(7, 3)])).unwrap_err();
+        check_entries(&message(Some(u64::MAX), &[(0, 3)])).unwrap_err();
+        check_entries(&message(Some(u64::MAX - 1), &[(u64::MAX, 3)])).unwrap_err();
+    }
+
+    #[test]
+    fn batches_that_apply_could_not_read_are_refused() {
+        let mut request = message(None, &[(0, 1)]);
+        request.entries[0].kind = EntryKind::Batches as u32;
+        request.entries[0].payload = Bytes::from_static(b"no batches");
+        check_entries(&request).unwrap_err();
+        request.entries[0].payload = Bytes::from(vec![0; PAYLOAD_SIZE_MAX + 1]);
+        assert!(check_entries(&request).unwrap_err().0.contains("the most"));
     }
 
     #[test]
