@@ -221,3 +221,64 @@ fn a_first_start_that_a_crash_interrupted_is_gone_through_again() {
     remove(&watermark);
     append(&open(dir.path()), vec![command(0, "x")]);
 }
+
+#[test]
+fn each_file_s_removal_by_a_purge_is_durable_before_the_next_one_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _) = FailingDisk::new();
+    let log = Log::open_on(disk.clone(), options(dir.path())).unwrap();
+    append(
+        &log,
+        (0..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    log.save_snapshot(&checkpoint(59)).unwrap();
+    let removed = segments(dir.path());
+    assert!(removed.len() > 2);
+    disk.operations();
+    purge(&log, id(59));
+    let asked = disk.operations();
+    let mut next = 0;
+    for path in &removed {
+        let at = asked
+            .iter()
+            .position(|asked| *asked == format!("remove {}", name(path)))
+            .unwrap();
+        assert!(at >= next, "oldest first: {asked:?}");
+        let synced = asked
+            .iter()
+            .skip(at)
+            .position(|asked| asked == "sync_dir log");
+        let removed = asked
+            .iter()
+            .skip(at + 1)
+            .position(|asked| asked.starts_with("remove") && asked.ends_with(".seg"));
+        next = at + synced.unwrap();
+        assert!(
+            removed.is_none_or(|removed| at + 1 + removed > next),
+            "{asked:?}"
+        );
+    }
+}
+
+#[test]
+fn whatever_a_purge_left_of_unsealed_segments_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(
+        &log,
+        (0..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    let kept: Vec<_> = segments(dir.path())
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(&path).unwrap()))
+        .collect();
+    log.save_snapshot(&checkpoint(59)).unwrap();
+    purge(&log, id(59));
+    drop(log);
+    for (path, bytes) in &kept {
+        fs::write(path, bytes).unwrap();
+        let log = open(dir.path());
+        assert_eq!(log.state().last, Some(id(59)));
+        assert!(segments(dir.path()).is_empty());
+    }
+}

@@ -254,7 +254,8 @@ impl Opening<'_> {
                 chain_crc: next.chain_start,
             },
             None => End::Open {
-                durable: self.watermark.index(),
+                // What is purged need not be there.
+                durable: self.watermark.index().filter(|durable| *durable >= self.hard_state.first),
                 watermark_is_bad: self.watermark == Found::Bad,
             },
         };
