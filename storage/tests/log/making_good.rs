@@ -282,3 +282,27 @@ fn whatever_a_purge_left_of_unsealed_segments_is_no_damage() {
         assert!(segments(dir.path()).is_empty());
     }
 }
+
+#[test]
+fn repairing_the_hard_state_writes_the_bad_slot_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    wait(|done| log.save_vote(VOTE, done)).unwrap();
+    drop(log);
+    for slot in [0, 4096] {
+        flip(&dir.path().join("group-1/hard-state"), slot + 60);
+        let (disk, _) = FailingDisk::new();
+        let log = Log::open_on(disk.clone(), options(dir.path())).unwrap();
+        assert_eq!(log.vote(), Some(VOTE));
+        let asked: Vec<_> = disk
+            .operations()
+            .into_iter()
+            .filter(|asked| asked.contains("hard-state") && !asked.starts_with("read"))
+            .collect();
+        let expected = [
+            format!("write hard-state at {slot}"),
+            "sync hard-state".to_owned(),
+        ];
+        assert_eq!(asked.get(..2), Some(&expected[..]), "{asked:?}");
+    }
+}
