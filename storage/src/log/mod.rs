@@ -221,7 +221,7 @@ impl Log {
     }
 
     /// Entries `from..to`, fewer when `size_max` bytes of payload are reached (never none, if the first exists), or
-    /// when the log ends before `to`. Every payload is verified. May read from disk: not on a runtime thread.
+    /// when the log ends before `to` or one behind the first is damaged. Every payload is verified. May read from disk: not on a runtime thread.
     pub fn entries(&self, from: u64, to: u64, size_max: usize) -> Result<Vec<Entry>, ReadError> {
         entries::entries(self.shared(), from, to, size_max, Check::Payload)
     }

@@ -306,3 +306,29 @@ fn repairing_the_hard_state_writes_the_bad_slot_first() {
         assert_eq!(asked.get(..2), Some(&expected[..]), "{asked:?}");
     }
 }
+
+#[test]
+fn entries_before_a_damaged_one_are_returned() {
+    for sealed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        append(
+            &log,
+            (0..30)
+                .map(|index| batches(index, &[(LOG, vec![noise(index, 900)])]))
+                .collect(),
+        );
+        if sealed {
+            apply(&log, 0, 30);
+        }
+        let size = frame_size(batches(0, &[(LOG, vec![noise(0, 900)])]).payload.len());
+        flip(&segments(dir.path())[0], HEADER + 3 * size + 500);
+        let found = log.entries(0, 10, usize::MAX).unwrap();
+        assert_eq!(found.len(), 3);
+        assert!(matches!(
+            log.entries(3, 10, usize::MAX),
+            Err(ReadError::Damaged(_))
+        ));
+        assert!(!log.entries(4, 10, usize::MAX).unwrap().is_empty());
+    }
+}
