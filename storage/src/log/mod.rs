@@ -50,7 +50,7 @@ pub struct LogOptions {
     pub identity: Identity,
     /// The group's number, 1 in this release.
     pub group: u64,
-    /// Bytes of a segment file, 128 MiB by default.
+    /// Bytes of a segment file, 128 MiB by default, at most 32 GiB.
     pub segment_size: u64,
     /// Bytes of recent entries kept in memory for replication, apply and live readers, beside those not yet durable.
     pub tail_size: usize,

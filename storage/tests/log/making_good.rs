@@ -332,3 +332,13 @@ fn entries_before_a_damaged_one_are_returned() {
         assert!(!log.entries(4, 10, usize::MAX).unwrap().is_empty());
     }
 }
+
+#[test]
+fn a_segment_size_that_the_format_cannot_hold_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_size: (32 << 30) + 1,
+        ..options(dir.path())
+    };
+    assert!(matches!(Log::open(options), Err(OpenError::Io { .. })));
+}
