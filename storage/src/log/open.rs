@@ -235,7 +235,7 @@ fn settle(file: &SegmentFile, scan: &Scan) -> Result<(), OpenError> {
         tracing::warn!(
             file = %file.path.display(),
             position = scan.end,
-            "cut a torn write, which was never acknowledged"
+            "cut what an interrupted write left, which was never acknowledged"
         );
         disk_file.set_size(scan.end).map_err(&failed)?;
     }

@@ -342,3 +342,41 @@ fn a_segment_size_that_the_format_cannot_hold_is_refused() {
     };
     assert!(matches!(Log::open(options), Err(OpenError::Io { .. })));
 }
+
+#[test]
+fn what_an_interrupted_sealing_left_is_cut_when_its_segment_is_the_last_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(
+        &log,
+        (0..17).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    drop(log);
+    let [file, last] = &segments(dir.path())[..] else {
+        panic!("two segments expected");
+    };
+    let count = open(dir.path()).state().last.unwrap().index + 1;
+    let boundary: u64 = name(last).trim_end_matches(".seg").parse().unwrap();
+    truncate(&open(dir.path()), Some(boundary - 1));
+    assert!(boundary < count);
+    assert_eq!(segments(dir.path()).len(), 1);
+    let log = open(dir.path());
+    append(&log, vec![command(boundary, vec![1; 900])]);
+    drop(log);
+    // A part of a footer behind the first segment's frames, and a last segment that holds nothing.
+    let end = HEADER + place(boundary) * frame_size(900);
+    let mut bytes = fs::read(file).unwrap();
+    bytes.truncate(end);
+    bytes.extend([7; 300]);
+    fs::write(file, bytes).unwrap();
+    let mut empty = fs::read(last).unwrap();
+    empty[HEADER..].fill(0);
+    fs::write(last, empty).unwrap();
+    remove(&dir.path().join("group-1/watermark"));
+    let log = open(dir.path());
+    assert_eq!(all(&log).len() as u64, boundary);
+    assert_eq!(segments(dir.path()).len(), 1);
+    let bytes = fs::read(file).unwrap();
+    assert!(bytes[end..].iter().all(|byte| *byte == 0));
+    assert_eq!(bytes.len(), 16 << 10);
+}

@@ -78,6 +78,10 @@ impl Opening<'_> {
             };
         }
         self.delete_purged_end(&mut segments)?;
+        // The last one is appended to, also when it is the last because those behind it held nothing.
+        if let Some((file, scan)) = segments.scanned.last_mut() {
+            file.capacity = self.options.segment_size.max(scan.end);
+        }
         Ok(segments)
     }
 
@@ -275,14 +279,10 @@ impl Opening<'_> {
             candidate.header.base + scan.frames.len() as u64,
             scan.chain_crc,
         );
-        let capacity = match following {
-            Some(_) => candidate.size,
-            None => self.options.segment_size.max(scan.end),
-        };
         let file = SegmentFile::planned(
             &self.options.log_dir(),
             candidate.header.base,
-            capacity,
+            candidate.size,
             candidate.header.chain_start,
         );
         file.set_file(Arc::clone(&candidate.file));
