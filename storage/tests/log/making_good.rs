@@ -380,3 +380,24 @@ fn what_an_interrupted_sealing_left_is_cut_when_its_segment_is_the_last_again() 
     assert!(bytes[end..].iter().all(|byte| *byte == 0));
     assert_eq!(bytes.len(), 16 << 10);
 }
+
+#[test]
+fn a_purge_below_the_first_entry_keeps_the_chain_s_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(
+        &log,
+        (7..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    for index in 7..60 {
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+    }
+    purge(&log, id(3));
+    drop(log);
+    let bytes = fs::read(dir.path().join("group-1/hard-state")).unwrap();
+    assert_eq!(bytes[88..96], 7_u64.to_le_bytes());
+    assert_eq!(bytes[96..100], [0; 4], "a log that begins starts with 0");
+    assert_eq!(all(&open(dir.path())).len(), 53);
+}
