@@ -401,3 +401,26 @@ fn a_purge_below_the_first_entry_keeps_the_chain_s_start() {
     assert_eq!(bytes[96..100], [0; 4], "a log that begins starts with 0");
     assert_eq!(all(&open(dir.path())).len(), 53);
 }
+
+#[test]
+fn a_record_that_ends_as_a_sealed_segment_does_is_no_footer() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 20);
+    drop(log);
+    let sealed = fs::read(&segments(dir.path())[0]).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let mut payload = vec![7; 20_000];
+    payload.extend(&sealed);
+    payload.drain(..payload.len() % 8);
+    let log = open(other.path());
+    append(&log, vec![command(0, payload.clone())]);
+    drop(log);
+    let bytes = fs::read(&segments(other.path())[0]).unwrap();
+    assert!(
+        bytes[bytes.len() - 128..].iter().all(|byte| *byte == 0),
+        "where a trailer would stand, no unsealed segment has a frame"
+    );
+    let found = all(&open(other.path()));
+    assert_eq!(found, [command(0, payload)]);
+}

@@ -80,7 +80,7 @@ impl Opening<'_> {
         self.delete_purged_end(&mut segments)?;
         // The last one is appended to, also when it is the last because those behind it held nothing.
         if let Some((file, scan)) = segments.scanned.last_mut() {
-            file.capacity = self.options.segment_size.max(scan.end);
+            file.capacity = self.options.segment_size.max(scan.end + TRAILER_SIZE as u64);
         }
         Ok(segments)
     }
@@ -332,8 +332,8 @@ impl Candidate {
         let same = (footer.base, footer.chain_start) == (header.base, header.chain_start)
             && (footer.group, footer.cluster_id) == (header.group, header.cluster_id);
         if !same {
-            let error = FormatError::bad(0, "the footer is another segment's");
-            return Err(damage(&self.path, footer.frames_end, error).into());
+            // Of a file that was not sealed: the end of a record, where a crash cut off the zeros behind it.
+            return unsealed(FormatError::bad(0, "the footer is another segment's"));
         }
         if was_sealed {
             return Ok(Some(sealed));
