@@ -507,7 +507,11 @@ mod tests {
             let mut file = file();
             let trailer = file.len() - TRAILER_SIZE;
             for field in 0..count {
-                let number = if field == 0 && count == 2 { 0 } else { u64::MAX };
+                let number = if field == 0 && count == 2 {
+                    0
+                } else {
+                    u64::MAX
+                };
                 put(&mut file, trailer + at + 8 * field, &number.to_le_bytes());
             }
             let crc = crc32fast::hash(&file[trailer..trailer + CRC_AT]);

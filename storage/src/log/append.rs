@@ -72,8 +72,10 @@ impl Placing<'_> {
         let payload_size = u32::try_from(entry.payload.len()).expect("checked with the order");
         let size = frame_size(payload_size);
         let sealing = state.sealing;
-        let fits =
-            |active: &Active| active.base() >= sealing && active.end + size + TRAILER_SIZE as u64 <= active.file.capacity;
+        let fits = |active: &Active| {
+            active.base() >= sealing
+                && active.end + size + TRAILER_SIZE as u64 <= active.file.capacity
+        };
         if !state.active.back().is_some_and(fits) {
             self.roll(state, entry.id.index, size);
         }

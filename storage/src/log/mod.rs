@@ -308,7 +308,8 @@ impl Log {
         self.shared().state.read().snapshot.clone()
     }
 
-    /// Records of a log at `from..until`, as many as fit `size_max` bytes of bodies (at least one, if there is one).
+    /// Records of a log at `from..until`, as many as fit `size_max` bytes of memory, bodies and attributes
+    /// included (at least one, if there is one).
     /// Only what was noted as applied is seen. May read from disk: not on a runtime thread.
     pub fn read(
         &self,

@@ -62,7 +62,9 @@ pub(super) fn open(
         let size = options.segment_size;
         return Err(OpenError::Io {
             file: options.dir.clone(),
-            source: io::Error::other(format!("segments of {size} bytes, at most {SEGMENT_SIZE_MAX}")),
+            source: io::Error::other(format!(
+                "segments of {size} bytes, at most {SEGMENT_SIZE_MAX}"
+            )),
         });
     }
     let log_dir = options.log_dir();

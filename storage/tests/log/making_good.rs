@@ -399,7 +399,10 @@ fn a_purge_below_the_first_entry_keeps_the_chain_s_start() {
     let bytes = fs::read(dir.path().join("group-1/hard-state")).unwrap();
     assert_eq!(bytes[88..96], 7_u64.to_le_bytes());
     assert_eq!(bytes[96..100], [0; 4], "a log that begins starts with 0");
-    assert_eq!(all(&open(dir.path())).len(), 53);
+    assert_eq!(
+        open(dir.path()).entries(7, 60, usize::MAX).unwrap().len(),
+        53
+    );
 }
 
 #[test]
@@ -423,4 +426,32 @@ fn a_record_that_ends_as_a_sealed_segment_does_is_no_footer() {
     );
     let found = all(&open(other.path()));
     assert_eq!(found, [command(0, payload)]);
+}
+
+#[test]
+fn a_read_is_bounded_by_attributes_and_by_the_number_of_records_too() {
+    use inkstone_storage::format::batch::{EncodedBatch, join};
+    use inkstone_storage::types::{Entry, EntryKind, NewRecord};
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let heavy = NewRecord {
+        timestamp: 0,
+        attributes: vec![("key".to_owned(), "v".repeat(2000))],
+        body: bytes::Bytes::new(),
+    };
+    let light = record(0, "");
+    for (index, records) in [(0, vec![heavy; 20]), (1, vec![light; 5000])] {
+        let batch = EncodedBatch::encode(LOG, None, None, &records);
+        let entry = Entry {
+            kind: EntryKind::Batches,
+            payload: join(&[batch], 0),
+            ..command(index, "")
+        };
+        append(&log, vec![entry]);
+        log.note_applied(index, &[taken(20 * index)]).unwrap();
+    }
+    let attributes = log.read(LOG, 0, u64::MAX, 10_000).unwrap();
+    assert!((2..=5).contains(&attributes.records.len()));
+    let empty = log.read(LOG, 20, u64::MAX, 10_000).unwrap();
+    assert!((50..1000).contains(&empty.records.len()));
 }

@@ -80,7 +80,10 @@ impl Opening<'_> {
         self.delete_purged_end(&mut segments)?;
         // The last one is appended to, also when it is the last because those behind it held nothing.
         if let Some((file, scan)) = segments.scanned.last_mut() {
-            file.capacity = self.options.segment_size.max(scan.end + TRAILER_SIZE as u64);
+            file.capacity = self
+                .options
+                .segment_size
+                .max(scan.end + TRAILER_SIZE as u64);
         }
         Ok(segments)
     }
@@ -259,7 +262,10 @@ impl Opening<'_> {
             },
             None => End::Open {
                 // What is purged need not be there.
-                durable: self.watermark.index().filter(|durable| *durable >= self.hard_state.first),
+                durable: self
+                    .watermark
+                    .index()
+                    .filter(|durable| *durable >= self.hard_state.first),
                 watermark_is_bad: self.watermark == Found::Bad,
             },
         };
