@@ -156,7 +156,9 @@ struct Section {
 
 impl Section {
     fn end(&self) -> u64 {
-        self.position + u64::from(self.rows) * self.row_size as u64
+        // Saturating: a forged position is refused because the sections do not fill the footer.
+        self.position
+            .saturating_add(u64::from(self.rows) * self.row_size as u64)
     }
 
     fn bytes<'a>(&self, file: &'a [u8]) -> &'a [u8] {
@@ -260,7 +262,10 @@ impl Footer {
             logs,
             terms,
         };
-        let counted = footer.last.checked_sub(footer.base).map(|rows| rows + 1);
+        let counted = footer
+            .last
+            .checked_add(1)
+            .and_then(|next| next.checked_sub(footer.base));
         if position != at as u64 || counted != Some(u64::from(frames.rows)) {
             return Err(FormatError::bad(
                 at,
@@ -494,6 +499,25 @@ mod tests {
         assert!(footer.is_refused(&file, 3, 0));
         assert!(!footer.is_refused(&file, 3, 1));
         assert_eq!(footer.terms(&file).collect::<Vec<_>>(), sample().terms);
+    }
+
+    #[test]
+    fn a_forged_trailer_is_refused_whatever_its_numbers() {
+        for (at, count) in [(FRAMES_END_AT, 1), (BASE_AT, 1), (LAST_AT, 1), (BASE_AT, 2)] {
+            let mut file = file();
+            let trailer = file.len() - TRAILER_SIZE;
+            for field in 0..count {
+                let number = if field == 0 && count == 2 {
+                    0
+                } else {
+                    u64::MAX
+                };
+                put(&mut file, trailer + at + 8 * field, &number.to_le_bytes());
+            }
+            let crc = crc32fast::hash(&file[trailer..trailer + CRC_AT]);
+            put(&mut file, trailer + CRC_AT, &crc.to_le_bytes());
+            assert!(Footer::decode(&file).is_err(), "field at {at}");
+        }
     }
 
     #[test]

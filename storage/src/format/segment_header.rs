@@ -15,6 +15,9 @@ const BASE_AT: usize = CLUSTER_AT + 16;
 const CHAIN_AT: usize = BASE_AT + 8;
 const CRC_AT: usize = SEGMENT_HEADER_SIZE - 4;
 
+/// Bytes of a segment file: positions are kept as 32 bits of units of 8.
+pub const SEGMENT_SIZE_MAX: u64 = 32 << 30;
+
 /// Bytes of the header, and the position of the first frame.
 pub const SEGMENT_HEADER_SIZE: usize = 4096;
 const _: () = assert!(CHAIN_AT + 4 < CRC_AT);

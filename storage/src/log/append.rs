@@ -11,6 +11,7 @@ use super::shared::Shared;
 use super::state::State;
 use crate::error::WriteError;
 use crate::format::frame::{FRAME_HEADER_SIZE, FrameHeader, frame_size, payload_crc};
+use crate::format::segment_footer::TRAILER_SIZE;
 use crate::format::segment_header::SEGMENT_HEADER_SIZE;
 use crate::limits::PAYLOAD_SIZE_MAX;
 use crate::types::Entry;
@@ -71,8 +72,10 @@ impl Placing<'_> {
         let payload_size = u32::try_from(entry.payload.len()).expect("checked with the order");
         let size = frame_size(payload_size);
         let sealing = state.sealing;
-        let fits =
-            |active: &Active| active.base() >= sealing && active.end + size <= active.file.capacity;
+        let fits = |active: &Active| {
+            active.base() >= sealing
+                && active.end + size + TRAILER_SIZE as u64 <= active.file.capacity
+        };
         if !state.active.back().is_some_and(fits) {
             self.roll(state, entry.id.index, size);
         }
@@ -135,14 +138,15 @@ impl Placing<'_> {
         self.jobs.push(Job::Start(index));
     }
 
-    /// Begins a segment at `index` that has room for a frame of `size` bytes.
+    /// Begins a segment at `index` that has room for a frame of `size` bytes, and for the zeros behind it: no record may
+    /// stand where a sealed segment has its trailer.
     fn roll(&mut self, state: &mut State, index: u64, size: u64) {
         self.jobs.extend(self.write.take().map(Job::Write));
         let capacity = self
             .shared
             .options
             .segment_size
-            .max(SEGMENT_HEADER_SIZE as u64 + size);
+            .max((SEGMENT_HEADER_SIZE + TRAILER_SIZE) as u64 + size);
         let file =
             SegmentFile::planned(&self.shared.options.log_dir(), index, capacity, state.chain);
         let file = Arc::new(file);

@@ -34,9 +34,15 @@ pub(super) fn entries(
             Source::Disk(run) => match run.read(check) {
                 Ok(entries) => entries,
                 Err(_) if !shared.state.read().holds(&run) => continue,
+                // What was found before the damage is right; who goes on from there is told.
+                Err(_) if !found.is_empty() => break,
                 Err(error) => return Err(error),
             },
-            Source::Sealed(sealed) => from_sealed(&sealed, next, to, room, check)?,
+            Source::Sealed(sealed) => match from_sealed(&sealed, next, to, room, check) {
+                Ok(entries) => entries,
+                Err(_) if !found.is_empty() => break,
+                Err(error) => return Err(error),
+            },
         };
         let Some(first) = more.first() else { break };
         let over = size + first.payload.len() > size_max;
@@ -64,7 +70,11 @@ fn from_sealed(
         if size > size_max && !found.is_empty() {
             break;
         }
-        found.push(sealed.entry(index, check)?);
+        match sealed.entry(index, check) {
+            Ok(entry) => found.push(entry),
+            Err(_) if !found.is_empty() => break,
+            Err(damage) => return Err(damage.into()),
+        }
     }
     Ok(found)
 }

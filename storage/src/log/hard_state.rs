@@ -82,6 +82,8 @@ impl HardStateFile {
         });
         let (one, two) = (one?, two?);
         let equal = one == two;
+        let one_is_current = matches!((&one, &two), (Ok(one), Ok(two)) if one.sequence >= two.sequence)
+            || matches!((&one, &two), (Ok(_), Err(_)));
         let current = newest(&path, one, two)?;
         check_owner(&path, &current, options.identity, group)?;
         let mut opened = Self {
@@ -91,7 +93,14 @@ impl HardStateFile {
         };
         if !equal {
             tracing::warn!(file = %opened.path.display(), "one slot was bad or behind; rewritten");
-            opened.write().map_err(|error| OpenError::Io {
+            // The bad one first: torn while the other was bad, the good one would take the vote with it.
+            let [first, second] = SLOTS;
+            let slots = if one_is_current {
+                [second, first]
+            } else {
+                [first, second]
+            };
+            opened.write(slots).map_err(|error| OpenError::Io {
                 file: opened.path.clone(),
                 source: std::io::Error::other(error.cause),
             })?;
@@ -107,13 +116,13 @@ impl HardStateFile {
     pub(super) fn update(&mut self, change: impl FnOnce(&mut HardState)) -> Result<(), WriteError> {
         change(&mut self.current);
         self.current.sequence += 1;
-        self.write()
+        self.write(SLOTS)
     }
 
     /// One slot is written when the other is durable: a crash tears at most one.
-    fn write(&mut self) -> Result<(), WriteError> {
+    fn write(&mut self, slots: [u64; 2]) -> Result<(), WriteError> {
         let bytes = self.current.encode();
-        for at in SLOTS {
+        for at in slots {
             self.file
                 .write_at(&[IoSlice::new(&bytes)], at)
                 .and_then(|()| self.file.sync())

@@ -50,7 +50,7 @@ pub struct LogOptions {
     pub identity: Identity,
     /// The group's number, 1 in this release.
     pub group: u64,
-    /// Bytes of a segment file, 128 MiB by default.
+    /// Bytes of a segment file, 128 MiB by default, at most 32 GiB.
     pub segment_size: u64,
     /// Bytes of recent entries kept in memory for replication, apply and live readers, beside those not yet durable.
     pub tail_size: usize,
@@ -221,7 +221,7 @@ impl Log {
     }
 
     /// Entries `from..to`, fewer when `size_max` bytes of payload are reached (never none, if the first exists), or
-    /// when the log ends before `to`. Every payload is verified. May read from disk: not on a runtime thread.
+    /// when the log ends before `to` or one behind the first is damaged. Every payload is verified. May read from disk: not on a runtime thread.
     pub fn entries(&self, from: u64, to: u64, size_max: usize) -> Result<Vec<Entry>, ReadError> {
         entries::entries(self.shared(), from, to, size_max, Check::Payload)
     }
@@ -308,7 +308,8 @@ impl Log {
         self.shared().state.read().snapshot.clone()
     }
 
-    /// Records of a log at `from..until`, as many as fit `size_max` bytes of bodies (at least one, if there is one).
+    /// Records of a log at `from..until`, as many as fit `size_max` bytes of memory, bodies and attributes
+    /// included (at least one, if there is one).
     /// Only what was noted as applied is seen. May read from disk: not on a runtime thread.
     pub fn read(
         &self,

@@ -28,6 +28,7 @@ use super::{Checkpoint, LogOptions};
 use crate::error::{Damage, OpenError, WriteError};
 use crate::format::fields::FormatError;
 use crate::format::frame::stamp_seed;
+use crate::format::segment_header::SEGMENT_SIZE_MAX;
 use crate::io::Disk;
 use crate::types::EntryId;
 
@@ -57,6 +58,15 @@ pub(super) fn open(
         file: options.dir.clone(),
         source: io::Error::other(format!("group {} is over 32 bits", options.group)),
     })?;
+    if options.segment_size > SEGMENT_SIZE_MAX {
+        let size = options.segment_size;
+        return Err(OpenError::Io {
+            file: options.dir.clone(),
+            source: io::Error::other(format!(
+                "segments of {size} bytes, at most {SEGMENT_SIZE_MAX}"
+            )),
+        });
+    }
     let log_dir = options.log_dir();
     disk.create_dir(&log_dir).map_err(io_error(&log_dir))?;
     let names = list(disk.as_ref(), &options.dir)?;
@@ -227,7 +237,7 @@ fn settle(file: &SegmentFile, scan: &Scan) -> Result<(), OpenError> {
         tracing::warn!(
             file = %file.path.display(),
             position = scan.end,
-            "cut a torn write, which was never acknowledged"
+            "cut what an interrupted write left, which was never acknowledged"
         );
         disk_file.set_size(scan.end).map_err(&failed)?;
     }

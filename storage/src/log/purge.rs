@@ -43,6 +43,8 @@ fn purge_within(state: &mut State, id: EntryId, done: Done) -> Purge {
         Some(sealed) => sealed
             .chain_crc(id.index)
             .unwrap_or_else(|_| chain_restart(id)),
+        // Below the first there is nothing to drop, and the chain starts where it did.
+        None if id.index < state.first => state.chain_start,
         None => state.chain_before(first),
     };
     let mut delete = Vec::new();

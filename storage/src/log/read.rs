@@ -67,16 +67,26 @@ impl Gathering {
             if record.offset < self.chunk.next_offset {
                 continue;
             }
-            let over = self.size + record.body.len() > self.size_max;
+            let size = record_size(&record);
+            let over = self.size + size > self.size_max;
             if record.offset >= self.until || (over && !self.chunk.records.is_empty()) {
                 self.size = self.size.max(self.size_max);
                 break;
             }
-            self.size += record.body.len();
+            self.size += size;
             self.chunk.next_offset = record.offset + 1;
             self.chunk.records.push(record);
         }
     }
+}
+
+/// Bytes that a record counts: without what it takes beside its text, empty ones would be gathered without end.
+fn record_size(record: &Record) -> usize {
+    let attributes = record.attributes.iter();
+    let attributes: usize = attributes
+        .map(|attribute| size_of_val(attribute) + attribute.0.len() + attribute.1.len())
+        .sum();
+    size_of_val(record) + record.body.len() + attributes
 }
 
 fn batch_number(number: usize) -> u32 {

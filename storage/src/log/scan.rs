@@ -161,7 +161,8 @@ impl<'a> Scanner<'a> {
                     let error = FormatError::bad(0, "the next segment continues another chain");
                     return Err(self.damage(error).into());
                 }
-                // What stands behind is a footer whose sealing was interrupted.
+                // What stands behind is a footer whose sealing was interrupted: unwanted if this is the last again.
+                self.scan.is_torn = !self.window.is_zero_from(self.scan.end)?;
                 return Ok(self.scan);
             }
             if let Some(stop) = self.step()? {

@@ -263,8 +263,8 @@ impl Writer {
                     _ => {}
                 }
             }
-        }
-        if !delete.is_empty() {
+            // Each by itself, oldest first: two that reach the disk in the other order would leave a segment that
+            // nothing follows, as if the log had been lost behind it.
             self.sync_log_dir()?;
         }
         if restart {

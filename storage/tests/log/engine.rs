@@ -210,7 +210,7 @@ fn a_read_stops_at_its_bounds() {
     assert_eq!(log.read(LOG, 3, 6, usize::MAX).unwrap().records.len(), 3);
     assert_eq!(log.read(LOG, 3, 6, 0).unwrap().records.len(), 1);
     assert_eq!(log.read(LOG, 0, 10, 700).unwrap().records.len(), 1);
-    assert_eq!(log.read(LOG, 0, 10, 720).unwrap().records.len(), 2);
+    assert_eq!(log.read(LOG, 0, 10, 900).unwrap().records.len(), 2);
 }
 
 #[test]

@@ -221,3 +221,237 @@ fn a_first_start_that_a_crash_interrupted_is_gone_through_again() {
     remove(&watermark);
     append(&open(dir.path()), vec![command(0, "x")]);
 }
+
+#[test]
+fn each_file_s_removal_by_a_purge_is_durable_before_the_next_one_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _) = FailingDisk::new();
+    let log = Log::open_on(disk.clone(), options(dir.path())).unwrap();
+    append(
+        &log,
+        (0..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    log.save_snapshot(&checkpoint(59)).unwrap();
+    let removed = segments(dir.path());
+    assert!(removed.len() > 2);
+    disk.operations();
+    purge(&log, id(59));
+    let asked = disk.operations();
+    let mut next = 0;
+    for path in &removed {
+        let at = asked
+            .iter()
+            .position(|asked| *asked == format!("remove {}", name(path)))
+            .unwrap();
+        assert!(at >= next, "oldest first: {asked:?}");
+        let synced = asked
+            .iter()
+            .skip(at)
+            .position(|asked| asked == "sync_dir log");
+        let removed = asked
+            .iter()
+            .skip(at + 1)
+            .position(|asked| asked.starts_with("remove") && asked.ends_with(".seg"));
+        next = at + synced.unwrap();
+        assert!(
+            removed.is_none_or(|removed| at + 1 + removed > next),
+            "{asked:?}"
+        );
+    }
+}
+
+#[test]
+fn whatever_a_purge_left_of_unsealed_segments_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(
+        &log,
+        (0..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    let kept: Vec<_> = segments(dir.path())
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(&path).unwrap()))
+        .collect();
+    log.save_snapshot(&checkpoint(59)).unwrap();
+    purge(&log, id(59));
+    drop(log);
+    for (path, bytes) in &kept {
+        fs::write(path, bytes).unwrap();
+        let log = open(dir.path());
+        assert_eq!(log.state().last, Some(id(59)));
+        assert!(segments(dir.path()).is_empty());
+    }
+}
+
+#[test]
+fn repairing_the_hard_state_writes_the_bad_slot_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    wait(|done| log.save_vote(VOTE, done)).unwrap();
+    drop(log);
+    for slot in [0, 4096] {
+        flip(&dir.path().join("group-1/hard-state"), slot + 60);
+        let (disk, _) = FailingDisk::new();
+        let log = Log::open_on(disk.clone(), options(dir.path())).unwrap();
+        assert_eq!(log.vote(), Some(VOTE));
+        let asked: Vec<_> = disk
+            .operations()
+            .into_iter()
+            .filter(|asked| asked.contains("hard-state") && !asked.starts_with("read"))
+            .collect();
+        let expected = [
+            format!("write hard-state at {slot}"),
+            "sync hard-state".to_owned(),
+        ];
+        assert_eq!(asked.get(..2), Some(&expected[..]), "{asked:?}");
+    }
+}
+
+#[test]
+fn entries_before_a_damaged_one_are_returned() {
+    for sealed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        append(
+            &log,
+            (0..30)
+                .map(|index| batches(index, &[(LOG, vec![noise(index, 900)])]))
+                .collect(),
+        );
+        if sealed {
+            apply(&log, 0, 30);
+        }
+        let size = frame_size(batches(0, &[(LOG, vec![noise(0, 900)])]).payload.len());
+        flip(&segments(dir.path())[0], HEADER + 3 * size + 500);
+        let found = log.entries(0, 10, usize::MAX).unwrap();
+        assert_eq!(found.len(), 3);
+        assert!(matches!(
+            log.entries(3, 10, usize::MAX),
+            Err(ReadError::Damaged(_))
+        ));
+        assert!(!log.entries(4, 10, usize::MAX).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_segment_size_that_the_format_cannot_hold_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_size: (32 << 30) + 1,
+        ..options(dir.path())
+    };
+    assert!(matches!(Log::open(options), Err(OpenError::Io { .. })));
+}
+
+#[test]
+fn what_an_interrupted_sealing_left_is_cut_when_its_segment_is_the_last_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(
+        &log,
+        (0..17).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    drop(log);
+    let [file, last] = &segments(dir.path())[..] else {
+        panic!("two segments expected");
+    };
+    let count = open(dir.path()).state().last.unwrap().index + 1;
+    let boundary: u64 = name(last).trim_end_matches(".seg").parse().unwrap();
+    truncate(&open(dir.path()), Some(boundary - 1));
+    assert!(boundary < count);
+    assert_eq!(segments(dir.path()).len(), 1);
+    let log = open(dir.path());
+    append(&log, vec![command(boundary, vec![1; 900])]);
+    drop(log);
+    // A part of a footer behind the first segment's frames, and a last segment that holds nothing.
+    let end = HEADER + place(boundary) * frame_size(900);
+    let mut bytes = fs::read(file).unwrap();
+    bytes.truncate(end);
+    bytes.extend([7; 300]);
+    fs::write(file, bytes).unwrap();
+    let mut empty = fs::read(last).unwrap();
+    empty[HEADER..].fill(0);
+    fs::write(last, empty).unwrap();
+    remove(&dir.path().join("group-1/watermark"));
+    let log = open(dir.path());
+    assert_eq!(all(&log).len() as u64, boundary);
+    assert_eq!(segments(dir.path()).len(), 1);
+    let bytes = fs::read(file).unwrap();
+    assert!(bytes[end..].iter().all(|byte| *byte == 0));
+    assert_eq!(bytes.len(), 16 << 10);
+}
+
+#[test]
+fn a_purge_below_the_first_entry_keeps_the_chain_s_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(
+        &log,
+        (7..60).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    for index in 7..60 {
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+    }
+    purge(&log, id(3));
+    drop(log);
+    let bytes = fs::read(dir.path().join("group-1/hard-state")).unwrap();
+    assert_eq!(bytes[88..96], 7_u64.to_le_bytes());
+    assert_eq!(bytes[96..100], [0; 4], "a log that begins starts with 0");
+    assert_eq!(
+        open(dir.path()).entries(7, 60, usize::MAX).unwrap().len(),
+        53
+    );
+}
+
+#[test]
+fn a_record_that_ends_as_a_sealed_segment_does_is_no_footer() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 20);
+    drop(log);
+    let sealed = fs::read(&segments(dir.path())[0]).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let mut payload = vec![7; 20_000];
+    payload.extend(&sealed);
+    payload.drain(..payload.len() % 8);
+    let log = open(other.path());
+    append(&log, vec![command(0, payload.clone())]);
+    drop(log);
+    let bytes = fs::read(&segments(other.path())[0]).unwrap();
+    assert!(
+        bytes[bytes.len() - 128..].iter().all(|byte| *byte == 0),
+        "where a trailer would stand, no unsealed segment has a frame"
+    );
+    let found = all(&open(other.path()));
+    assert_eq!(found, [command(0, payload)]);
+}
+
+#[test]
+fn a_read_is_bounded_by_attributes_and_by_the_number_of_records_too() {
+    use inkstone_storage::format::batch::{EncodedBatch, join};
+    use inkstone_storage::types::{Entry, EntryKind, NewRecord};
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let heavy = NewRecord {
+        timestamp: 0,
+        attributes: vec![("key".to_owned(), "v".repeat(2000))],
+        body: bytes::Bytes::new(),
+    };
+    let light = record(0, "");
+    for (index, records) in [(0, vec![heavy; 20]), (1, vec![light; 5000])] {
+        let batch = EncodedBatch::encode(LOG, None, None, &records);
+        let entry = Entry {
+            kind: EntryKind::Batches,
+            payload: join(&[batch], 0),
+            ..command(index, "")
+        };
+        append(&log, vec![entry]);
+        log.note_applied(index, &[taken(20 * index)]).unwrap();
+    }
+    let attributes = log.read(LOG, 0, u64::MAX, 10_000).unwrap();
+    assert!((2..=5).contains(&attributes.records.len()));
+    let empty = log.read(LOG, 20, u64::MAX, 10_000).unwrap();
+    assert!((50..1000).contains(&empty.records.len()));
+}

@@ -78,6 +78,13 @@ impl Opening<'_> {
             };
         }
         self.delete_purged_end(&mut segments)?;
+        // The last one is appended to, also when it is the last because those behind it held nothing.
+        if let Some((file, scan)) = segments.scanned.last_mut() {
+            file.capacity = self
+                .options
+                .segment_size
+                .max(scan.end + TRAILER_SIZE as u64);
+        }
         Ok(segments)
     }
 
@@ -254,7 +261,11 @@ impl Opening<'_> {
                 chain_crc: next.chain_start,
             },
             None => End::Open {
-                durable: self.watermark.index(),
+                // What is purged need not be there.
+                durable: self
+                    .watermark
+                    .index()
+                    .filter(|durable| *durable >= self.hard_state.first),
                 watermark_is_bad: self.watermark == Found::Bad,
             },
         };
@@ -274,14 +285,10 @@ impl Opening<'_> {
             candidate.header.base + scan.frames.len() as u64,
             scan.chain_crc,
         );
-        let capacity = match following {
-            Some(_) => candidate.size,
-            None => self.options.segment_size.max(scan.end),
-        };
         let file = SegmentFile::planned(
             &self.options.log_dir(),
             candidate.header.base,
-            capacity,
+            candidate.size,
             candidate.header.chain_start,
         );
         file.set_file(Arc::clone(&candidate.file));
@@ -331,8 +338,8 @@ impl Candidate {
         let same = (footer.base, footer.chain_start) == (header.base, header.chain_start)
             && (footer.group, footer.cluster_id) == (header.group, header.cluster_id);
         if !same {
-            let error = FormatError::bad(0, "the footer is another segment's");
-            return Err(damage(&self.path, footer.frames_end, error).into());
+            // Of a file that was not sealed: the end of a record, where a crash cut off the zeros behind it.
+            return unsealed(FormatError::bad(0, "the footer is another segment's"));
         }
         if was_sealed {
             return Ok(Some(sealed));

@@ -104,28 +104,39 @@ pub(in crate::log) struct FrameRun {
 }
 
 impl FrameRun {
-    /// Reads and verifies the frames.
+    /// Reads and verifies the frames: those before the first that is bad. An error when that is the first of all.
     pub(in crate::log) fn read(&self, check: Check) -> Result<Vec<Entry>, ReadError> {
         let (Some((_, first)), Some((_, last))) = (self.frames.first(), self.frames.last()) else {
             return Ok(Vec::new());
         };
         let size = usize::try_from(last.end() - first.position).expect("a run fits into memory");
         let mut bytes = vec![0; size];
-        self.file
-            .file()
-            .read_at(&mut bytes, first.position)
-            .map_err(|source| ReadError::Io {
+        let read = self.file.file().read_at(&mut bytes, first.position);
+        if let Err(source) = read {
+            // A bad sector fails the whole read: the entries before it are had one by one.
+            if let [one, _, ..] = self.frames.as_slice() {
+                let alone = Self {
+                    file: Arc::clone(&self.file),
+                    frames: vec![*one],
+                };
+                return alone.read(check);
+            }
+            return Err(ReadError::Io {
                 file: self.file.path.clone(),
                 source,
-            })?;
+            });
+        }
         let bytes = Bytes::from(bytes);
-        self.frames
-            .iter()
-            .map(|(id, meta)| {
-                let at = usize::try_from(meta.position - first.position).unwrap_or(usize::MAX);
-                Ok(self.entry(&bytes, at, *id, meta, check)?)
-            })
-            .collect()
+        let mut entries = Vec::with_capacity(self.frames.len());
+        for (id, meta) in &self.frames {
+            let at = usize::try_from(meta.position - first.position).unwrap_or(usize::MAX);
+            match self.entry(&bytes, at, *id, meta, check) {
+                Ok(entry) => entries.push(entry),
+                Err(_) if !entries.is_empty() => break,
+                Err(damage) => return Err(damage.into()),
+            }
+        }
+        Ok(entries)
     }
 
     fn entry(
