@@ -8,8 +8,10 @@ use inkstone_server::node::Node;
 use crate::cli::shutdown::Shutdown;
 use crate::cli::{EXIT_CODES, Failure, block_on, configuration, output, start_logging};
 
-/// The libraries below say more at `info` than an operator wants to know.
-const LOG_LEVEL: &str = "info,openraft=warn,tantivy=warn";
+/// The libraries below say more at `info` than an operator wants to know, and openraft says at `warn`, at every try, that
+/// a peer is down, which `raft::network` says once.
+const LOG_LEVEL: &str = "info,openraft=warn,openraft::replication=error,openraft::core::heartbeat=error,\
+                         openraft::engine::handler::replication_handler=error,tantivy=warn";
 
 pub(super) fn command() -> Command {
     Command::new("serve")

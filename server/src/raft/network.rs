@@ -22,7 +22,7 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, VoteRequest, VoteResponse,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
@@ -32,6 +32,10 @@ use crate::raft::types::{Member, RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
 
 type RpcError = RPCError<TypeConfig>;
+/// Between tries to open a stream. openraft backs off where it makes the next request, and a stream that can't be opened
+/// never asks for one: without this pause a peer that is down is called more than a thousand times a second.
+const REOPEN_PAUSE: Duration = Duration::from_millis(200);
+
 type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 
 /// Makes the connections that openraft asks for.
@@ -56,6 +60,9 @@ impl Network {
             votes: self.peers.client(&node.peer_address, Purpose::Heartbeat),
             header: self.peers.header(target),
             stall_timeout: self.stall_timeout,
+            address: node.peer_address.clone(),
+            purpose,
+            reached: Reached::NotTried,
         }
     }
 }
@@ -84,6 +91,17 @@ pub(crate) struct Connection {
     votes: PeerClient<Channel>,
     header: peer::Header,
     stall_timeout: Duration,
+    address: String,
+    purpose: Purpose,
+    reached: Reached,
+}
+
+/// Whether the last append stream to a peer could be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    NotTried,
+    Yes,
+    No,
 }
 
 /// A peer that can't be talked to: openraft backs off.
@@ -205,7 +223,15 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 counter.fetch_add(1, Ordering::Release);
                 append_to_wire(header.clone(), request)
             });
-            let inbound = within(self.stall_timeout, self.client.append_entries(requests)).await?;
+            let opened = within(self.stall_timeout, self.client.append_entries(requests)).await;
+            self.note(opened.as_ref().err());
+            let inbound = match opened {
+                Ok(inbound) => inbound,
+                Err(error) => {
+                    sleep(REOPEN_PAUSE).await;
+                    return Err(error);
+                }
+            };
             let stall_timeout = self.stall_timeout;
             let answers = Answers {
                 inbound,
@@ -225,6 +251,29 @@ impl NetStreamAppend<TypeConfig> for Connection {
 }
 
 impl Connection {
+    /// Says once that a peer is lost, and once that it is back, not at every try nor for every purpose.
+    fn note(&mut self, error: Option<&RpcError>) {
+        if self.purpose != Purpose::Append {
+            return;
+        }
+        let address = &self.address;
+        let before = std::mem::replace(
+            &mut self.reached,
+            if error.is_some() {
+                Reached::No
+            } else {
+                Reached::Yes
+            },
+        );
+        match error {
+            Some(error) if before != Reached::No => {
+                tracing::warn!(%address, %error, "this peer can't be reached; trying on");
+            }
+            None if before == Reached::No => tracing::info!(%address, "this peer is back"),
+            _ => {}
+        }
+    }
+
     fn vote_to_wire(&self, request: &VoteRequest<TypeConfig>) -> peer::VoteRequest {
         peer::VoteRequest {
             header: Some(self.header.clone()),

@@ -1,6 +1,6 @@
 //! One byte of a sealed segment is not what was written.
 
-use std::ops::Range;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -11,18 +11,18 @@ use tokio_stream::StreamExt as _;
 
 use crate::scene::{Stage, append_all, binary, read_all};
 
-const LOG: &str = "damaged";
+pub(crate) const LOG: &str = "damaged";
 /// More than one of the smallest segments that the server allows.
-const RECORDS: usize = 1_300;
+pub(crate) const RECORDS: usize = 1_300;
 
 /// Bodies that don't compress, so that their bytes stand in the file as they are.
-fn bodies() -> Vec<Vec<u8>> {
+pub(crate) fn bodies() -> Vec<Vec<u8>> {
     let mut numbers = Numbers::new(99);
     (0..RECORDS).map(|_| numbers.bytes(16 << 10)).collect()
 }
 
 /// A cluster with a sealed segment that holds records of the log; and a follower, stopped.
-async fn stopped_follower_with_sealed_segments(
+pub(crate) async fn stopped_follower_with_sealed_segments(
     bodies: &[Vec<u8>],
 ) -> Result<(Stage, usize, PathBuf)> {
     let options = ClusterOptions {
@@ -45,7 +45,7 @@ async fn stopped_follower_with_sealed_segments(
     Ok((stage, follower, sealed))
 }
 
-fn segments(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
+pub(crate) fn segments(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
     let dir = cluster.data_dir(node).join("group-1/log");
     let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
         .expect("the log's directory is there")
@@ -56,26 +56,42 @@ fn segments(cluster: &Cluster, node: usize) -> Vec<PathBuf> {
     files
 }
 
-fn flip(file: &Path, position: usize) {
+pub(crate) fn flip(file: &Path, position: usize) {
     let mut bytes = std::fs::read(file).expect("the segment can be read");
     bytes[position] ^= 0x10;
     std::fs::write(file, bytes).expect("the segment can be written");
 }
 
-/// Where in the file a record of the log stands, and which one it is.
-fn find_record(file: &Path, bodies: &[Vec<u8>]) -> (Range<usize>, usize) {
+/// Where in the file records of the log stand, uncompressed: the position, and which one it is. Never empty.
+pub(crate) fn find_records(file: &Path, bodies: &[Vec<u8>]) -> Vec<(usize, usize)> {
     let bytes = std::fs::read(file).expect("the segment can be read");
-    for (place, body) in bodies.iter().enumerate().skip(3) {
-        // The first bytes are enough to find it: they are random.
-        let found = bytes.windows(32).position(|window| window == &body[..32]);
-        if let Some(at) = found.filter(|at| bytes[*at..].starts_with(body)) {
-            return (at..at + body.len(), place);
+    // Bodies are random: their first bytes are enough to find them, and two of those to rule most positions out.
+    let mut starts: HashMap<[u8; 2], Vec<usize>> = HashMap::new();
+    for (place, body) in bodies.iter().enumerate() {
+        starts.entry([body[0], body[1]]).or_default().push(place);
+    }
+    let mut may_start = vec![false; 1 << 16];
+    for start in starts.keys() {
+        may_start[usize::from(u16::from_le_bytes(*start))] = true;
+    }
+    let mut found = Vec::new();
+    for position in 0..bytes.len() - 1 {
+        let start = [bytes[position], bytes[position + 1]];
+        if may_start[usize::from(u16::from_le_bytes(start))] {
+            let places = starts[&start].iter();
+            let here = places.filter(|place| bytes[position..].starts_with(&bodies[**place]));
+            found.extend(here.map(|place| (position, *place)));
         }
     }
-    panic!("{} holds no record as it was appended", file.display());
+    assert!(
+        !found.is_empty(),
+        "{} holds no record as it was appended",
+        file.display()
+    );
+    found
 }
 
-fn file_name(file: &Path) -> &str {
+pub(crate) fn file_name(file: &Path) -> &str {
     file.file_name()
         .and_then(|name| name.to_str())
         .expect("segment names are ASCII")
@@ -87,8 +103,8 @@ async fn a_damaged_record_is_reported_with_file_and_position_and_the_others_serv
     let (mut stage, follower, sealed) = stopped_follower_with_sealed_segments(&bodies)
         .await
         .unwrap();
-    let (range, place) = find_record(&sealed, &bodies);
-    flip(&sealed, range.start + 1_000);
+    let (start, place) = find_records(&sealed, &bodies)[3];
+    flip(&sealed, start + 1_000);
     let offset = u64::try_from(place).unwrap();
     let only_it = ReadOptions {
         from: Start::Offset(offset),
@@ -108,7 +124,7 @@ async fn a_damaged_record_is_reported_with_file_and_position_and_the_others_serv
             let file = detail.file.as_deref().unwrap_or_default();
             assert!(file.ends_with(file_name(&sealed)), "{error:?}");
             let position = usize::try_from(detail.position.unwrap()).unwrap();
-            assert!((1..=range.start + 1_000).contains(&position), "{error:?}");
+            assert!((1..=start + 1_000).contains(&position), "{error:?}");
         }
         Err(error) => {
             let message = format!("{error:#}");

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod damage;
+mod damage_refused;
 mod dev;
 mod kill_all;
 mod kill_leader;
