@@ -4,6 +4,8 @@
 //! and back), [`io`] (the disk as a trait), [`log`] (the engine: open, append, read, truncate, purge) and last
 //! [`search`], which never names `log`: the log is the truth, the index a cache of it, and only the server joins them.
 
+#![deny(clippy::indexing_slicing)]
+
 pub mod error;
 pub mod format;
 pub mod io;

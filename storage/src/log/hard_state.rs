@@ -82,8 +82,7 @@ impl HardStateFile {
         });
         let (one, two) = (one?, two?);
         let equal = one == two;
-        let one_is_current = matches!((&one, &two), (Ok(one), Ok(two)) if one.sequence >= two.sequence)
-            || matches!((&one, &two), (Ok(_), Err(_)));
+        let found_first = one.clone();
         let current = newest(&path, one, two)?;
         check_owner(&path, &current, options.identity, group)?;
         let mut opened = Self {
@@ -95,7 +94,7 @@ impl HardStateFile {
             tracing::warn!(file = %opened.path.display(), "one slot was bad or behind; rewritten");
             // The bad one first: torn while the other was bad, the good one would take the vote with it.
             let [first, second] = SLOTS;
-            let slots = if one_is_current {
+            let slots = if found_first == Ok(current) {
                 [second, first]
             } else {
                 [first, second]

@@ -252,7 +252,7 @@ fn sealed(dir: &Path) -> (Log, u64) {
             log.seal(index, checkpoint(index - 1));
         }
         log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }])
-            .unwrap();
+            .expect("readable");
     }
     barrier(&log);
     drop(log);

@@ -23,7 +23,8 @@ fn fill(log: &Log, first: u64, count: u64) {
         if log.is_boundary(index) {
             log.seal(index, checkpoint(index - 1));
         }
-        log.note_applied(index, &[taken(2 * index)]).unwrap();
+        log.note_applied(index, &[taken(2 * index)])
+            .expect("readable");
     }
     barrier(log);
 }
