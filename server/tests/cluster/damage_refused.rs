@@ -171,7 +171,9 @@ fn named_group(data_dir: &Path) -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_slot_of_two_and_a_bad_watermark_over_a_whole_log_are_survived() {
     let bodies = bodies();
-    let (mut stage, follower, _) = stopped_follower_with_sealed_segments(&bodies).await.unwrap();
+    let (mut stage, follower, _) = stopped_follower_with_sealed_segments(&bodies)
+        .await
+        .unwrap();
     let group = stage.cluster.data_dir(follower).join("group-1");
     for (file, slots) in [
         ("hard-state", [0].as_slice()),
@@ -186,5 +188,11 @@ async fn one_bad_slot_of_two_and_a_bad_watermark_over_a_whole_log_are_survived()
     }
     stage.cluster.restart(follower).await.unwrap();
     let client = stage.cluster.client_of(follower).unwrap();
-    assert_eq!(read_all(&client, ReadOptions::new(LOG)).await.unwrap().len(), RECORDS);
+    assert_eq!(
+        read_all(&client, ReadOptions::new(LOG))
+            .await
+            .unwrap()
+            .len(),
+        RECORDS
+    );
 }
