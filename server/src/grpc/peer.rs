@@ -20,7 +20,7 @@ use crate::discovery::{Discovery, PROTOCOL};
 use crate::grpc::{Services, admin, append, search};
 use crate::raft::types::{RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
-use crate::raft::{GROUP, Group};
+use crate::raft::{GROUP, Group, snapshot};
 
 /// What the peer service answers from. The group's services come later than the port: a node that is in no cluster yet
 /// answers only `Hello`.
@@ -260,7 +260,7 @@ impl Peer for PeerService {
                 request.checkpoint_crc
             )));
         }
-        let snapshot = Group::check_snapshot(request.checkpoint).map_err(|e| malformed(&e))?;
+        let snapshot = snapshot::check(request.checkpoint).map_err(|e| malformed(&e))?;
         let sender = vote(request.vote)?;
         // openraft takes for granted that no leader has a snapshot of a later term than its own.
         let last = snapshot.meta.last_log_id.as_ref();

@@ -5,12 +5,14 @@
 //! `peers` (the other members), `wire` (protobuf). Nothing outside this folder and `grpc/peer.rs` names openraft.
 //! Must not know: gRPC services, tantivy.
 
+mod error;
 mod ingest;
 mod log_store;
 mod network;
 mod peers;
 mod read_index;
-mod snapshot;
+mod settings;
+pub(crate) mod snapshot;
 mod state;
 mod state_machine;
 pub(crate) mod types;
@@ -19,17 +21,16 @@ pub(crate) mod wire;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use inkstone_proto::peer_v1 as peer;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
 use inkstone_proto::v1;
 use inkstone_storage::format::batch::EncodedBatch;
-use inkstone_storage::log::{Checkpoint, Log};
+use inkstone_storage::log::Log;
 use inkstone_storage::types::LogId;
+use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
-use openraft::{Config, ServerState, SnapshotPolicy};
+use openraft::errors::RaftError;
 use parking_lot::RwLock;
 use prost::Message;
 use tonic::transport::Channel;
@@ -38,18 +39,22 @@ use crate::blocking::Blocking;
 use crate::clock::Clock;
 use crate::tail::Applied;
 
+pub use error::{AppendOutcome, Fatal, ProposeError};
 pub use ingest::Pending;
 pub use peers::{GROUP, Peers, Purpose, connect_lazily};
 pub use read_index::ReadIndexError;
+pub use settings::Timings;
 pub use state::{LogInfo, Receipt, Refusal};
 pub use types::Member;
 
+use error::{forwarded, propose_error};
 use ingest::Ingest;
 use log_store::LogStore;
 use network::Network;
+use settings::raft_config;
 use state::State;
 use state_machine::StateMachine;
-use types::{Proposal, ProposalKind, Raft, TypeConfig};
+use types::{Proposal, ProposalKind, Raft};
 
 /// Threads that read the log for replication, apply and snapshots, and places to wait for one: more than one reader for
 /// each peer and apply, so that none is ever refused.
@@ -69,46 +74,6 @@ pub enum Leader {
     Unknown,
 }
 
-/// Why a proposal was not answered with its outcome.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum ProposeError {
-    /// Not proposed: this node does not lead.
-    #[error("this node does not lead")]
-    NotLeader {
-        /// Who does, if known.
-        leader: Option<v1::NodeInfo>,
-    },
-    /// Not proposed: too many bytes are in flight.
-    #[error("too many appends are in flight ({bound} bytes)")]
-    Busy {
-        /// The bound, in bytes.
-        bound: usize,
-    },
-    /// Proposed, and then leadership, the group or time was lost: it may or may not take effect.
-    #[error("the outcome is unknown: {why}")]
-    Unknown {
-        /// What happened.
-        why: String,
-    },
-    /// Not proposed: the node is stopping or has failed.
-    #[error("the node is stopping")]
-    Stopping,
-}
-
-/// The outcome of an append: the outer error says that there is no outcome, the inner one that it was refused at apply.
-pub type AppendOutcome = Result<Result<Receipt, Refusal>, ProposeError>;
-
-/// How often a leader says that it lives, and how long a follower waits before it campaigns. Whole milliseconds count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timings {
-    /// Between heartbeats.
-    pub heartbeat: Duration,
-    /// At least so long without a leader before campaigning.
-    pub election_min: Duration,
-    /// At most so long.
-    pub election_max: Duration,
-}
-
 /// What a group is opened with.
 #[derive(Debug, Clone)]
 pub struct GroupOptions {
@@ -125,11 +90,6 @@ pub struct GroupOptions {
     /// Time for appends without one.
     pub clock: Clock,
 }
-
-/// Why a group could not be opened, or has stopped for good: the process ends, and a restart recovers.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct Fatal(pub String);
 
 /// The group's handle. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -151,51 +111,6 @@ struct Inner {
     peers: Peers,
     /// For those who wait for the writer.
     room: Blocking,
-}
-
-/// What openraft says of a proposal, in our words: only a refusal before the proposal is definite.
-fn propose_error(error: ClientWriteError<TypeConfig>) -> ProposeError {
-    match error {
-        ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader {
-            leader: forwarded(&forward),
-        },
-        ClientWriteError::LogEntryDiscarded(_)
-        | ClientWriteError::ChangeMembershipError(_)
-        | ClientWriteError::PreconditionFailed(_) => ProposeError::Unknown {
-            why: error.to_string(),
-        },
-    }
-}
-
-fn forwarded(forward: &ForwardToLeader<TypeConfig>) -> Option<v1::NodeInfo> {
-    let id = forward.leader_id?;
-    Some(wire::node_to_wire(id, forward.leader_node.as_ref()?))
-}
-
-/// openraft's settings: pre-vote on, no snapshot by itself, no leader that leads again without an election.
-fn raft_config(timings: Timings) -> Result<Config, Fatal> {
-    Config {
-        cluster_name: "inkstone".to_owned(),
-        heartbeat_interval: millis(timings.heartbeat),
-        election_timeout_min: millis(timings.election_min),
-        election_timeout_max: millis(timings.election_max),
-        max_payload_entries: 4_096,
-        max_append_entries: Some(4_096),
-        // A follower whose disk stalls must not gather megabytes of appends in openraft's own queue.
-        api_channel_size: Some(1_024),
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
-        install_snapshot_timeout: 10_000,
-        enable_pre_vote: Some(true),
-        enable_leader_restore: Some(false),
-        ..Config::default()
-    }
-    .validate()
-    .map_err(|error| Fatal(format!("raft timings: {error}")))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Group {
@@ -476,27 +391,5 @@ impl Group {
             log_bytes: log.disk_size,
             chain_crc: log.chain_crc,
         }
-    }
-
-    /// A snapshot that a leader sent, checked before openraft hears of it.
-    pub(crate) fn check_snapshot(
-        body: bytes::Bytes,
-    ) -> Result<state_machine::RaftSnapshot, wire::Malformed> {
-        let message = peer::Checkpoint::decode(body.clone())
-            .map_err(|error| wire::Malformed(format!("checkpoint: {error}")))?;
-        let applied = message
-            .applied
-            .map(wire::id_from_wire)
-            .ok_or_else(|| wire::Malformed("checkpoint: it has no entry".to_owned()))?;
-        let checkpoint = Checkpoint { applied, body };
-        let (last_membership, _) = snapshot::decode(&checkpoint)?;
-        let meta = openraft::SnapshotMeta {
-            last_log_id: Some(types::raft_log_id(applied)),
-            last_membership,
-        };
-        Ok(openraft::Snapshot {
-            meta,
-            snapshot: Some(checkpoint),
-        })
     }
 }

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use inkstone_proto::peer_v1 as peer;
 use inkstone_storage::log::Checkpoint;
 use inkstone_storage::types::{EntryId, LogId};
+use openraft::storage::{Snapshot, SnapshotMeta};
 use prost::Message;
 
 use crate::raft::state::{LogInfo, LogState, ProducerState, Receipt, State};
-use crate::raft::types::StoredMembership;
+use crate::raft::state_machine::RaftSnapshot;
+use crate::raft::types::{StoredMembership, raft_log_id};
 use crate::raft::wire::{self, Malformed};
 
 /// The state as of `applied`, as a checkpoint.
@@ -59,6 +61,26 @@ pub(crate) fn decode(checkpoint: &Checkpoint) -> Result<(StoredMembership, State
             .restore_producer(id, producer_from_wire(producer));
     }
     Ok((membership, state))
+}
+
+/// A snapshot that a leader sent, checked before openraft hears of it.
+pub(crate) fn check(body: Bytes) -> Result<RaftSnapshot, Malformed> {
+    let message = peer::Checkpoint::decode(body.clone())
+        .map_err(|error| Malformed(format!("checkpoint: {error}")))?;
+    let applied = message
+        .applied
+        .map(wire::id_from_wire)
+        .ok_or_else(|| Malformed("checkpoint: it has no entry".to_owned()))?;
+    let checkpoint = Checkpoint { applied, body };
+    let (last_membership, _) = decode(&checkpoint)?;
+    let meta = SnapshotMeta {
+        last_log_id: Some(raft_log_id(applied)),
+        last_membership,
+    };
+    Ok(Snapshot {
+        meta,
+        snapshot: Some(checkpoint),
+    })
 }
 
 fn log_to_wire(info: &LogInfo) -> peer::LogState {
