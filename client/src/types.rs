@@ -420,8 +420,7 @@ pub enum WhenBehind {
     /// It fails, with [`Reason::Timeout`](crate::Reason::Timeout).
     #[default]
     Fail,
-    /// It answers with what is covered, which [`SearchAnswer::indexed_next_offset`] tells, marked by
-    /// [`SearchAnswer::behind`].
+    /// It answers with what is covered, marked by [`SearchAnswer::behind`].
     Answer,
 }
 
@@ -478,8 +477,8 @@ pub struct SearchAnswer {
     pub hits: Vec<Hit>,
     /// Every record below this offset was considered, and none at or above it.
     pub indexed_next_offset: u64,
-    /// The log's next offset as the answering node knew it: what it has applied. A linearizable answer that is not
-    /// `behind` has every record below it that was acknowledged before the search; in any other the log may be longer.
+    /// The log's next offset as the answering node knew it. Only a linearizable answer that is not `behind` rules out that
+    /// more was acknowledged before the search.
     pub committed_next_offset: u64,
     /// False when a limit of work or the deadline cut the answer: there may be hits that are not in it.
     pub complete: bool,
@@ -487,8 +486,7 @@ pub struct SearchAnswer {
     pub node: u64,
     /// Ask again with this as `before_offset` for the next page; `None`: there is none.
     pub next_before_offset: Option<u64>,
-    /// True when the consistency that was asked for could not be met in time, and [`WhenBehind::Answer`] asked for what
-    /// there is: acknowledged records may be missing, however current the two offsets look.
+    /// The consistency was not met in time: acknowledged records may be missing, however current the offsets look.
     pub behind: bool,
 }
 
