@@ -420,7 +420,7 @@ pub enum WhenBehind {
     /// It fails, with [`Reason::Timeout`](crate::Reason::Timeout).
     #[default]
     Fail,
-    /// It answers with what is covered, which [`SearchAnswer::indexed_next_offset`] tells.
+    /// It answers with what is covered, marked by [`SearchAnswer::behind`].
     Answer,
 }
 
@@ -477,7 +477,8 @@ pub struct SearchAnswer {
     pub hits: Vec<Hit>,
     /// Every record below this offset was considered, and none at or above it.
     pub indexed_next_offset: u64,
-    /// The log's next offset as the answering node knew it.
+    /// The log's next offset as the answering node knew it. Only a linearizable answer that is not `behind` rules out that
+    /// more was acknowledged before the search.
     pub committed_next_offset: u64,
     /// False when a limit of work or the deadline cut the answer: there may be hits that are not in it.
     pub complete: bool,
@@ -485,6 +486,8 @@ pub struct SearchAnswer {
     pub node: u64,
     /// Ask again with this as `before_offset` for the next page; `None`: there is none.
     pub next_before_offset: Option<u64>,
+    /// The consistency was not met in time: acknowledged records may be missing, however current the offsets look.
+    pub behind: bool,
 }
 
 /// One hit.

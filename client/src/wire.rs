@@ -244,6 +244,7 @@ impl From<v1::SearchResponse> for SearchAnswer {
             complete: wire.complete,
             node: wire.node,
             next_before_offset: wire.next_before_offset,
+            behind: wire.behind,
         }
     }
 }
@@ -309,4 +310,26 @@ fn node_status(wire: v1::NodeStatus) -> Option<NodeStatus> {
         log_bytes: wire.log_bytes,
         chain_crc: wire.chain_crc,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_asks_for_an_answer_behind_only_when_told_and_hears_that_it_is() {
+        let mut options = SearchOptions::new("log", "x");
+        assert!(!search_request(&options, Duration::ZERO).allow_behind);
+        options.when_behind = WhenBehind::Answer;
+        assert!(search_request(&options, Duration::ZERO).allow_behind);
+        for behind in [true, false] {
+            let wire = v1::SearchResponse {
+                indexed_next_offset: 7,
+                committed_next_offset: 7,
+                behind,
+                ..v1::SearchResponse::default()
+            };
+            assert_eq!(SearchAnswer::from(wire).behind, behind);
+        }
+    }
 }

@@ -71,6 +71,34 @@ async fn what_is_appended_is_read_back_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_search_that_is_behind_fails_or_says_so_as_asked() {
+    let fake = Fake::start().await;
+    fake.fill(0..3);
+    let search = ["search", "log", "2", "--consistency", "5"];
+    let refused = ink(&fake.address, &search, "").await;
+    assert_eq!(code(&refused), Some(1), "{}", stderr(&refused));
+    assert_eq!(stdout(&refused), "");
+
+    let allowed = [&search[..], &["--allow-behind"]].concat();
+    let behind = ink(&fake.address, &allowed, "").await;
+    assert_eq!(code(&behind), Some(0), "{}", stderr(&behind));
+    assert_eq!(stdout(&behind), "2\n");
+    assert_eq!(
+        stderr(&behind),
+        "BEHIND: acknowledged records may be missing; 1 hit; covers offsets < 3; complete\n"
+    );
+
+    for (consistency, expected) in [("5", true), ("3", false)] {
+        let search = ["search", "log", "2", "--allow-behind", "-o", "json"];
+        let search = [&search[..], &["--consistency", consistency]].concat();
+        let printed = stdout(&ink(&fake.address, &search, "").await);
+        let summary = printed.lines().last().unwrap();
+        let behind = format!("\"behind\":{expected}");
+        assert!(summary.contains(&behind), "{consistency}: {summary}");
+    }
+}
+
+#[tokio::test]
 async fn json_read_is_json_to_append() {
     let fake = Fake::start().await;
     let line = r#"{"body":"x","timestamp":7,"attributes":{"level":"error"}}"#;

@@ -210,3 +210,24 @@ async fn ask_status(services: &Services, member: NodeInfo, patience: Duration) -
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use inkstone_proto::v1::{Effect, Reason};
+
+    use super::*;
+    use crate::grpc::lone_node::{LoneNode, within_ms};
+
+    #[tokio::test]
+    async fn without_a_leader_a_new_log_is_refused_before_its_deadline_makes_it_unknown() {
+        let node = LoneNode::without_leader().await;
+        let request = CreateLogRequest {
+            name: "log".to_owned(),
+            ..CreateLogRequest::default()
+        };
+        let refused = create_log(&node.services, &within_ms(400), request).await;
+        let detail = error::detail_of(&refused.expect_err("nobody leads")).expect("detail");
+        assert_eq!(detail.reason(), Reason::NoLeader);
+        assert_eq!(detail.effect(), Effect::None);
+    }
+}

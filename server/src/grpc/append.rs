@@ -1,13 +1,15 @@
 //! Appends: checked here, carried out by the leader, here or one hop away.
 //!
 //! Promises: a request that was begun is never cancelled by a client that goes (P9): it runs in a task of its own, or
-//! in the group. A refusal that may only be this follower's lag is left to the leader.
+//! in the group. A refusal that may only be this follower's lag is left to the leader. What the group has taken is its to
+//! bound: a client that does not read its answers holds none of the room that this node has for all.
 
 use futures::TryStreamExt;
 use inkstone_proto::peer_v1::ForwardAppendRequest;
 use inkstone_proto::v1::{AppendRequest, AppendResponse, NodeInfo};
-use tokio::sync::mpsc;
-use tokio::time::timeout_at;
+use inkstone_storage::format::batch::EncodedBatch;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{sleep, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status, Streaming};
@@ -16,7 +18,9 @@ use crate::grpc::consistency::known_log;
 use crate::grpc::convert::{self, CheckedAppend};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::leader::{LeaderSearch, Target};
-use crate::grpc::limits::{SESSION_APPENDS_MAX, WRITE_TIMEOUT, WRITE_TIMEOUT_MAX};
+use crate::grpc::limits::{
+    ALONE_WAIT, BUSY_TICK, SESSION_APPENDS_MAX, WRITE_TIMEOUT, WRITE_TIMEOUT_MAX,
+};
 use crate::grpc::session::{self, Outcome, Step};
 use crate::grpc::{Services, error};
 use crate::raft::{AppendOutcome, Pending, ProposeError};
@@ -33,6 +37,7 @@ pub(crate) async fn append(
     let services = services.clone();
     let work = tokio::spawn(async move {
         let answer = carry_out(&services, append, deadline).await;
+        // Until here: it may have to be begun again elsewhere. That takes no longer than the deadlines along the way.
         drop(room);
         answer
     });
@@ -62,7 +67,9 @@ async fn carry_out(
                     outcome => return answer(outcome, append.log()),
                 },
                 Err(NotSubmitted::NotLeader) => {}
-                Err(NotSubmitted::Refused(status)) => return Err(status),
+                Err(NotSubmitted::Busy(status) | NotSubmitted::Refused(status)) => {
+                    return Err(status);
+                }
             },
         }
     }
@@ -78,12 +85,12 @@ pub(crate) async fn append_here(
     let room = services.append_room(append.size())?;
     let pending = match submit(services, &append, deadline).await {
         Ok(pending) => pending,
-        Err(NotSubmitted::Refused(status)) => return Err(status),
+        Err(NotSubmitted::Busy(status) | NotSubmitted::Refused(status)) => return Err(status),
         Err(NotSubmitted::NotLeader) => return Err(not_leader(services)),
     };
-    let outcome = pending.await;
+    let log = append.into_request().log;
     drop(room);
-    answer(outcome, append.log())
+    answer(pending.await, &log)
 }
 
 /// The refusal of a node that does not lead, with who does.
@@ -99,6 +106,8 @@ pub(crate) fn not_leader(services: &Services) -> Status {
 enum NotSubmitted {
     /// This node does not lead (any more): another may be asked.
     NotLeader,
+    /// Too much is in flight: in a moment there may be room.
+    Busy(Status),
     /// For good.
     Refused(Status),
 }
@@ -109,16 +118,46 @@ async fn submit(
     append: &CheckedAppend,
     deadline: Deadline,
 ) -> Result<Pending, NotSubmitted> {
-    let log = known_log(services, append.log(), deadline)
+    submit_encoded(services, encode(services, append, deadline).await?)
+}
+
+/// Like [`submit`], but waits while the group has too much in flight, as a session does: what it does not take stays
+/// with the client.
+async fn submit_patiently(
+    services: &Services,
+    append: &CheckedAppend,
+    deadline: Deadline,
+) -> Result<Pending, NotSubmitted> {
+    let batch = encode(services, append, deadline).await?;
+    loop {
+        match submit_encoded(services, batch.clone()) {
+            Err(NotSubmitted::Busy(_)) if !deadline.of_refusal().expired(services.clock) => {
+                sleep(BUSY_TICK).await;
+            }
+            submitted => return submitted,
+        }
+    }
+}
+
+async fn encode(
+    services: &Services,
+    append: &CheckedAppend,
+    deadline: Deadline,
+) -> Result<EncodedBatch, NotSubmitted> {
+    let log = known_log(services, append.log(), deadline.of_refusal())
         .await
         .map_err(NotSubmitted::Refused)?
         .id;
-    let batch = append.encode(log, services.clock.unix_nanos());
+    Ok(append.encode(log, services.clock.unix_nanos()))
+}
+
+fn submit_encoded(services: &Services, batch: EncodedBatch) -> Result<Pending, NotSubmitted> {
     services
         .group
         .submit(batch)
         .map_err(|refused| match refused {
             ProposeError::NotLeader { .. } => NotSubmitted::NotLeader,
+            ProposeError::Busy { .. } => NotSubmitted::Busy(error::propose(refused)),
             other => NotSubmitted::Refused(error::propose(other)),
         })
 }
@@ -169,6 +208,7 @@ pub(crate) fn append_session(
             begin,
             stopped,
             answers,
+            ALONE_WAIT,
         )
         .await;
         drop(place);
@@ -190,37 +230,54 @@ async fn begin(services: Services, request: AppendRequest) -> Step<AppendRespons
         match search.next(&services.group).await {
             Err(status) => return Step::Refused(status),
             Ok(Target::There(leader)) => {
-                return Step::Alone(Box::pin(async move {
-                    // A task: a client that goes does not cancel what was begun.
-                    let call = async move {
-                        let deadline = Deadline::after(services.clock, WRITE_TIMEOUT);
-                        let request = append.into_request();
-                        let answer = forward(&services, &leader, request, deadline).await;
-                        drop(room);
-                        answer
-                    };
-                    tokio::spawn(call).await.unwrap_or_else(|lost| {
-                        Err(error::propose(ProposeError::Unknown {
-                            why: lost.to_string(),
-                        }))
-                    })
-                }));
+                return Step::Alone(forwarded(services, leader, append, room));
             }
-            Ok(Target::Here) => match submit(&services, &append, deadline).await {
+            Ok(Target::Here) => match submit_patiently(&services, &append, deadline).await {
                 Ok(pending) => {
-                    let outcome: Outcome<AppendResponse> = Box::pin(async move {
-                        let outcome = timeout_at(deadline.instant(), pending).await;
-                        drop(room);
-                        outcome.map_or_else(
-                            |_| Err(error::write_timeout()),
-                            |outcome| answer(outcome, append.log()),
-                        )
-                    });
-                    return Step::Underway(outcome);
+                    // The client decides when the outcome is looked at: neither the room nor the records wait for that.
+                    drop(room);
+                    let log = append.into_request().log;
+                    return Step::Underway(underway(pending, log, deadline));
                 }
                 Err(NotSubmitted::NotLeader) => {}
-                Err(NotSubmitted::Refused(status)) => return Step::Refused(status),
+                Err(NotSubmitted::Busy(status) | NotSubmitted::Refused(status)) => {
+                    return Step::Refused(status);
+                }
             },
         }
     }
 }
+
+fn underway(pending: Pending, log: String, deadline: Deadline) -> Outcome<AppendResponse> {
+    Box::pin(async move {
+        timeout_at(deadline.instant(), pending).await.map_or_else(
+            |_| Err(error::write_timeout()),
+            |outcome| answer(outcome, &log),
+        )
+    })
+}
+
+fn forwarded(
+    services: Services,
+    leader: NodeInfo,
+    append: CheckedAppend,
+    room: OwnedSemaphorePermit,
+) -> Outcome<AppendResponse> {
+    // A task: a client that goes does not cancel what was begun.
+    let call = async move {
+        let deadline = Deadline::after(services.clock, WRITE_TIMEOUT);
+        let answer = forward(&services, &leader, append.into_request(), deadline).await;
+        drop(room);
+        answer
+    };
+    Box::pin(async move {
+        tokio::spawn(call).await.unwrap_or_else(|lost| {
+            Err(error::propose(ProposeError::Unknown {
+                why: lost.to_string(),
+            }))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use crate::clock::Clock;
-use crate::grpc::limits::DEADLINE_MARGIN;
+use crate::grpc::limits::{DEADLINE_MARGIN, REFUSAL_MARGIN};
 
 /// A point in time, given to everything that is done for one request.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,14 @@ impl Deadline {
     pub(crate) fn earlier_by(self, clock: Clock, parts: u32) -> Self {
         Self {
             at: self.at - self.remaining(clock) / parts,
+        }
+    }
+
+    /// When a write that can't be carried out must have been refused, if this is when its outcome counts as unknown: the
+    /// definite refusal must win over the timeout, on a busy node too.
+    pub(crate) fn of_refusal(self) -> Self {
+        Self {
+            at: self.at.checked_sub(REFUSAL_MARGIN).unwrap_or(self.at),
         }
     }
 

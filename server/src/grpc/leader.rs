@@ -19,7 +19,8 @@ pub(crate) enum Target {
     There(NodeInfo),
 }
 
-/// Looks for a leader until [`LEADER_WAIT`] or the request's deadline has passed.
+/// Looks for a leader until [`LEADER_WAIT`] has passed or the request must be refused, which is before its deadline: that
+/// it was not begun is known, and is what the client is told.
 #[derive(Debug)]
 pub(crate) struct LeaderSearch {
     clock: Clock,
@@ -33,7 +34,7 @@ impl LeaderSearch {
         let own = Deadline::after(clock, LEADER_WAIT);
         Self {
             clock,
-            until: own.min(deadline),
+            until: own.min(deadline.of_refusal()),
             asked: false,
         }
     }
@@ -86,6 +87,7 @@ mod tests {
     use inkstone_proto::v1::Reason;
 
     use super::*;
+    use crate::grpc::limits::REFUSAL_MARGIN;
 
     fn search(wait: Duration) -> LeaderSearch {
         let clock = Clock::system();
@@ -145,6 +147,17 @@ mod tests {
             Some(Reason::NoLeader)
         );
         assert!(until.expired(clock), "it was not waited for");
+    }
+
+    #[test]
+    fn a_request_with_a_short_deadline_is_refused_before_it() {
+        let clock = Clock::system();
+        let short = Deadline::after(clock, LEADER_WAIT / 2);
+        let search = LeaderSearch::start(clock, short);
+        assert_eq!(search.until.instant() + REFUSAL_MARGIN, short.instant());
+        let long = Deadline::after(clock, LEADER_WAIT * 10);
+        let search = LeaderSearch::start(clock, long);
+        assert!(search.until.remaining(clock) <= LEADER_WAIT);
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ pub(crate) const MESSAGE_SIZE_MAX: usize = 8 << 20;
 pub(crate) const CONNECTION_STREAMS_MAX: u32 = 1_024;
 /// Reads and sessions that one node serves at once.
 pub(crate) const STREAMS_MAX: usize = 4_096;
-/// Bytes of append requests that one node holds: those that look for a leader, and those whose answer is awaited.
+/// Bytes of append requests that one node holds: those that look for a leader, and those that another node carries out.
+/// What the group took counts there until it is answered, whether or not the client reads its answers.
 pub(crate) const APPENDS_SIZE_MAX: usize = 64 << 20;
 /// Appends of one session that are not answered yet.
 pub(crate) const SESSION_APPENDS_MAX: usize = 16;
@@ -37,6 +38,8 @@ pub(crate) const LEADER_WAIT: Duration = Duration::from_secs(2);
 pub(crate) const LEADER_TICK: Duration = Duration::from_millis(20);
 /// How long an append or a new log waits for its outcome when the client gave no deadline.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an append of a session waits for the answers of those before it to be read, when it must run alone.
+pub(crate) const ALONE_WAIT: Duration = WRITE_TIMEOUT;
 /// How long one may wait, whatever the client says.
 pub(crate) const WRITE_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// How long a read waits for its consistency when the client gave no deadline.
@@ -61,6 +64,8 @@ pub(crate) const BUSY_TICK: Duration = Duration::from_millis(20);
 pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node answers so much before the client's deadline, so that the answer and not the cut connection arrives.
 pub(crate) const DEADLINE_MARGIN: Duration = Duration::from_millis(20);
+/// A write that was not begun is refused so much before its deadline, at which it would count as unknown.
+pub(crate) const REFUSAL_MARGIN: Duration = Duration::from_millis(40);
 
 const _: () = assert!(BATCH_SIZE_MAX < MESSAGE_SIZE_MAX && MESSAGE_SIZE_MAX <= SESSION_SIZE_MAX);
 const _: () = assert!(SESSION_SIZE_MAX <= APPENDS_SIZE_MAX);

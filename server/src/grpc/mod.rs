@@ -11,6 +11,8 @@ mod deadline;
 mod error;
 mod leader;
 mod limits;
+#[cfg(test)]
+mod lone_node;
 pub mod peer;
 mod read;
 mod search;

@@ -1,6 +1,6 @@
 //! Searches: answered by a node that has an index, this one or one hop away, at the consistency that was asked for.
 //!
-//! Promises (P7): every answer says what it covers; the hits' records come from the log, verified, never from the
+//! Promises (P7): every answer says what it covers, and whether that is less than was asked for; the hits' records come from the log, verified, never from the
 //! index. A search changes nothing, so it may be asked of another member whenever one does not answer.
 
 use std::time::Duration;
@@ -19,10 +19,9 @@ use crate::grpc::limits::{
     INDEX_TICK, INDEX_WAIT, SEARCH_HITS_DEFAULT, SEARCH_TIMEOUT, SEARCH_TIMEOUT_MAX,
 };
 use crate::grpc::{Services, convert, error};
-use crate::raft::LogInfo;
 
-use self::coverage::covered;
-use self::hits::{Fetch, Page};
+use self::coverage::{Coverage, covered};
+use self::hits::Fetch;
 
 mod coverage;
 mod hits;
@@ -148,9 +147,13 @@ async fn carry_out(
     } else {
         deadline
     };
-    let info = covered(services, request, checked.consistency, patience).await?;
+    let Coverage {
+        info,
+        searcher,
+        behind,
+    } = covered(services, request, checked.consistency, patience).await?;
     let fetch = Fetch {
-        searcher: searcher(services)?,
+        searcher,
         log: services.group.log().clone(),
         clock,
         deadline: deadline.earlier_by(clock, 8),
@@ -171,21 +174,17 @@ async fn carry_out(
     .await
     .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
     .map_err(error::pool_busy)??;
-    Ok(answer(services, &info, page))
-}
-
-fn answer(services: &Services, info: &LogInfo, page: Page) -> SearchResponse {
     // Read after the search: what is indexed was applied before.
-    let now = services.group.log_info_by_id(info.id);
-    let committed = now.map_or(info.next_offset, |info| info.next_offset);
-    SearchResponse {
+    let now = services.group.log_info_by_id(info.id).unwrap_or(info);
+    Ok(SearchResponse {
         hits: page.hits,
         indexed_next_offset: page.indexed_next_offset,
-        committed_next_offset: committed.max(page.indexed_next_offset),
+        committed_next_offset: now.next_offset.max(page.indexed_next_offset),
         complete: page.complete,
         node: services.group.node_id(),
         next_before_offset: page.next_before_offset,
-    }
+        behind,
+    })
 }
 
 fn searcher(services: &Services) -> Result<Searcher, Status> {
@@ -271,6 +270,8 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::append;
+    use crate::grpc::lone_node::{LOG, LoneNode, one_record};
 
     #[test]
     fn limit_and_timeout_have_defaults_and_bounds() {
@@ -286,6 +287,59 @@ mod tests {
         assert_eq!(timeout(60_000).expect("the most"), Duration::from_secs(60));
         let over = timeout(60_001).expect_err("over");
         assert_eq!(error::reason_of(&over), Some(Reason::Invalid));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_behind_exactly_when_its_consistency_was_not_met() {
+        let node = LoneNode::leading().await;
+        let services = &node.services;
+        let append = append::append(services, &MetadataMap::new(), one_record("x")).await;
+        assert_eq!(append.expect("appended").next_offset, 1);
+        let ask = async |consistency: Consistency, at_least_offset, allow_behind| {
+            let request = SearchRequest {
+                log: LOG.to_owned(),
+                consistency: consistency.into(),
+                at_least_offset,
+                allow_behind,
+                // What can be met is met at once; what can't be is waited for this long.
+                timeout_ms: 2_000,
+                ..SearchRequest::default()
+            };
+            search_here(services, request).await
+        };
+        let covers = |answer: Result<SearchResponse, Status>| {
+            let answer = answer.expect("an answer");
+            let (indexed, committed) = (answer.indexed_next_offset, answer.committed_next_offset);
+            (answer.behind, indexed, committed)
+        };
+
+        // The index has not seen the record.
+        let linearizable = ask(Consistency::Linearizable, 0, true).await;
+        assert_eq!(covers(linearizable), (true, 0, 1));
+        assert_eq!(
+            covers(ask(Consistency::AtLeast, 1, true).await),
+            (true, 0, 1)
+        );
+        assert_eq!(
+            covers(ask(Consistency::Stale, 0, true).await),
+            (false, 0, 1)
+        );
+        let refused = ask(Consistency::Linearizable, 0, false).await;
+        let refused = refused.expect_err("an answer behind was not asked for");
+        assert_eq!(error::reason_of(&refused), Some(Reason::Timeout));
+
+        node.index_all().await;
+        let linearizable = ask(Consistency::Linearizable, 0, true).await;
+        assert_eq!(covers(linearizable), (false, 1, 1));
+        assert_eq!(
+            covers(ask(Consistency::AtLeast, 1, true).await),
+            (false, 1, 1)
+        );
+        // Elsewhere it has more records than this node has heard of: only `behind` tells.
+        assert_eq!(
+            covers(ask(Consistency::AtLeast, 2, true).await),
+            (true, 1, 1)
+        );
     }
 
     #[test]

@@ -6,15 +6,17 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::grpc::limits::{SESSION_APPENDS_MAX, SESSION_SIZE_MAX};
-use crate::grpc::permits;
+use crate::grpc::{error, permits};
 
 /// The answer to one request, when it is there.
 pub(crate) type Outcome<A> = BoxFuture<'static, Result<A, Status>>;
@@ -79,20 +81,22 @@ impl Bounds {
     }
 }
 
-/// Carries a session out until its requests end, one fails, `stopped` says why no more are taken, or the client goes.
+/// Carries a session out until its requests end, one fails, `stopped` says why no more are taken, or the client goes. What
+/// must run alone waits for `alone_wait` at most until the answers before it were read.
 pub(crate) async fn run<R, A, F>(
     requests: impl Stream<Item = Result<R, Status>> + Send,
     size: impl Fn(&R) -> usize + Send,
     begin: impl FnMut(R) -> F + Send,
     stopped: impl Future<Output = Status> + Send,
     answers: Sender<Result<A, Status>>,
+    alone_wait: Duration,
 ) where
     R: Send,
     A: Send + 'static,
     F: Future<Output = Step<A>> + Send,
 {
     let (queue_tx, queue_rx) = mpsc::channel(SESSION_APPENDS_MAX);
-    let mut taker = pin!(take(requests, size, begin, stopped, queue_tx));
+    let mut taker = pin!(take(requests, size, begin, stopped, queue_tx, alone_wait));
     let mut answerer = pin!(answer(queue_rx, answers));
     // One task polls both, the answerer first: after a failure the taker is not polled again.
     tokio::select! {
@@ -108,6 +112,7 @@ async fn take<R, A, F>(
     mut begin: impl FnMut(R) -> F,
     stopped: impl Future<Output = Status>,
     queue: Sender<Unanswered<A>>,
+    alone_wait: Duration,
 ) where
     A: Send + 'static,
     F: Future<Output = Step<A>>,
@@ -132,8 +137,13 @@ async fn take<R, A, F>(
         let (outcome, last): (Outcome<A>, _) = match step {
             Step::Underway(outcome) => (outcome, false),
             Step::Alone(outcome) => {
-                bounds.alone().await;
-                let result = outcome.await;
+                let result = match timeout(alone_wait, bounds.alone()).await {
+                    Ok(()) => outcome.await,
+                    // It holds room that others wait for, and its client does not read.
+                    Err(_) => Err(error::timeout(
+                        "the answers before this append were not read; read them, then append it again",
+                    )),
+                };
                 let failed = result.is_err();
                 (Box::pin(std::future::ready(result)), failed)
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use inkstone_client::{Client, Consistency, SearchAnswer, SearchOptions};
+use inkstone_client::{Client, Consistency, SearchAnswer, SearchOptions, WhenBehind};
 use serde_json::json;
 
 use crate::arguments;
@@ -28,6 +28,9 @@ pub(crate) struct Search {
     /// or an OFFSET below which everything must be covered
     #[arg(long, value_name = "stale|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
     consistency: Consistency,
+    /// When that can't be had in time, print what there is, marked as behind, instead of failing
+    #[arg(long)]
+    allow_behind: bool,
     /// Only records of this time or later (2026-01-31, 2026-01-31T12:00:00Z, 15m, 2h, 1d)
     #[arg(long, value_name = "TIME", value_parser = arguments::time)]
     since: Option<i64>,
@@ -53,6 +56,11 @@ impl Search {
             until: self.until,
             before_offset: self.before,
             timeout: Some(timeout.min(TIMEOUT_MAX)),
+            when_behind: if self.allow_behind {
+                WhenBehind::Answer
+            } else {
+                WhenBehind::Fail
+            },
             ..SearchOptions::new(&self.log, self.query)
         };
         let answer = client
@@ -71,6 +79,7 @@ impl Search {
                 "complete": answer.complete,
                 "node": answer.node,
                 "next_before_offset": answer.next_before_offset,
+                "behind": answer.behind,
             } }))?;
         }
         output.flush()?;
@@ -79,7 +88,7 @@ impl Search {
     }
 }
 
-/// One line: how many hits, what they cover, whether there may be more.
+/// One line: whether acknowledged records may be missing, how many hits, what they cover, whether there may be more.
 fn summary(answer: &SearchAnswer) -> String {
     let (hits, covered, tail) = (
         answer.hits.len(),
@@ -97,6 +106,12 @@ fn summary(answer: &SearchAnswer) -> String {
         .map_or_else(String::new, |offset| {
             format!("; next page: --before {offset}")
         });
+    if answer.behind {
+        // No "of": the tail is only what this node has heard of.
+        return format!(
+            "BEHIND: acknowledged records may be missing; {hits} {noun}; covers offsets < {covered}; {complete}{more}"
+        );
+    }
     format!("{hits} {noun}; covers offsets < {covered} of {tail}; {complete}{more}")
 }
 
@@ -113,6 +128,7 @@ mod tests {
             complete: true,
             node: 1,
             next_before_offset: None,
+            behind: false,
         };
         assert_eq!(
             summary(&answer),
@@ -122,5 +138,22 @@ mod tests {
         assert!(summary(&answer).ends_with("complete; next page: --before 17"));
         answer.complete = false;
         assert!(summary(&answer).contains("NOT complete"));
+    }
+
+    #[test]
+    fn an_answer_that_is_behind_does_not_look_current() {
+        let answer = SearchAnswer {
+            hits: vec![],
+            indexed_next_offset: 90,
+            committed_next_offset: 90,
+            complete: true,
+            node: 1,
+            next_before_offset: None,
+            behind: true,
+        };
+        assert_eq!(
+            summary(&answer),
+            "BEHIND: acknowledged records may be missing; 0 hits; covers offsets < 90; complete"
+        );
     }
 }

@@ -173,6 +173,16 @@ impl Logs for Fake {
         let missing = || refusal(Code::NotFound, v1::Reason::LogNotFound, None, None);
         let log = state.logs.get(&request.log).ok_or_else(missing)?;
         let next = log.records.len() as u64;
+        // This server never reaches anything newer: it can answer a search for more only with what it has.
+        let behind = request.at_least_offset > next;
+        if behind && !request.allow_behind {
+            return Err(refusal(
+                Code::DeadlineExceeded,
+                v1::Reason::Timeout,
+                None,
+                None,
+            ));
+        }
         let found = log
             .records
             .iter()
@@ -189,6 +199,7 @@ impl Logs for Fake {
             complete: true,
             node: 1,
             next_before_offset: None,
+            behind,
         }))
     }
 }

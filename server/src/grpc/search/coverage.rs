@@ -1,7 +1,7 @@
 //! Waiting until this node's index covers what a search asked for, or until that takes too long.
 //!
 //! Promises: "no such log" is said only after everything that was acknowledged before the request is visible here; an
-//! answer that is behind is given only to a caller that asked for one.
+//! answer that is behind is given only to a caller that asked for one, and says so (P7).
 
 use inkstone_proto::v1::{Consistency, Reason, SearchRequest};
 use inkstone_storage::search::Searcher;
@@ -14,26 +14,50 @@ use crate::grpc::search::searcher;
 use crate::grpc::{Services, error};
 use crate::raft::LogInfo;
 
-/// The log, once the index covers what was asked, or once `patience` is over and the caller takes what there is.
+/// What a search answers from.
+#[derive(Debug)]
+pub(super) struct Coverage {
+    pub(super) info: LogInfo,
+    /// The very index that was looked at: one that was opened since may reach less far.
+    pub(super) searcher: Searcher,
+    /// The consistency was not met.
+    pub(super) behind: bool,
+}
+
+/// The log and its index, once that covers what was asked, or once it can't be waited for any longer and the caller takes
+/// what there is.
 pub(super) async fn covered(
     services: &Services,
     request: &SearchRequest,
     consistency: Consistency,
     patience: Deadline,
-) -> Result<LogInfo, Status> {
-    let waited = match consistency {
-        Consistency::Stale => return known_log(services, &request.log, patience).await,
+) -> Result<Coverage, Status> {
+    let met = match consistency {
+        Consistency::Stale => stale(services, request, patience).await,
         Consistency::AtLeast => at_least(services, request, patience).await,
         Consistency::Linearizable | Consistency::Unspecified => {
             linearizable(services, request, patience).await
         }
     };
-    match waited {
-        Err(status) if request.allow_behind && is_behind(&status) => {
-            services.group.log_info(&request.log).ok_or(status)
+    let missed = match met {
+        Ok((info, searcher)) => {
+            return Ok(Coverage {
+                info,
+                searcher,
+                behind: false,
+            });
         }
-        waited => waited,
+        Err(status) => status,
+    };
+    // STALE asks for nothing that can be missed: it fails only where there is no such log.
+    if consistency == Consistency::Stale || !request.allow_behind || !is_behind(&missed) {
+        return Err(missed);
     }
+    Ok(Coverage {
+        info: services.group.log_info(&request.log).ok_or(missed)?,
+        searcher: searcher(services)?,
+        behind: true,
+    })
 }
 
 /// Whether only the consistency could not be had: older records can be searched all the same.
@@ -44,37 +68,46 @@ fn is_behind(status: &Status) -> bool {
     )
 }
 
+async fn stale(
+    services: &Services,
+    request: &SearchRequest,
+    patience: Deadline,
+) -> Result<(LogInfo, Searcher), Status> {
+    let info = known_log(services, &request.log, patience).await?;
+    Ok((info, searcher(services)?))
+}
+
 async fn linearizable(
     services: &Services,
     request: &SearchRequest,
     patience: Deadline,
-) -> Result<LogInfo, Status> {
+) -> Result<(LogInfo, Searcher), Status> {
     let index = linearize(services, patience).await?;
     let info = services
         .group
         .log_info(&request.log)
         .ok_or_else(|| error::log_not_found(&request.log))?;
-    wait_for_index(services, patience, |_| {
-        let seen = services.indexer.index();
-        if seen >= index {
+    let searcher = wait_for_index(services, patience, |searcher| {
+        let next = searcher.next_index();
+        if next > index {
             return Ok(());
         }
         Err(format!(
-            "the index covers entries up to {seen}, and the read must see {index}"
+            "the index covers entries below {next}, and the read must see {index}"
         ))
     })
     .await?;
-    Ok(info)
+    Ok((info, searcher))
 }
 
 async fn at_least(
     services: &Services,
     request: &SearchRequest,
     patience: Deadline,
-) -> Result<LogInfo, Status> {
+) -> Result<(LogInfo, Searcher), Status> {
     let info = known_log(services, &request.log, patience).await?;
     let wanted = request.at_least_offset;
-    wait_for_index(services, patience, |searcher| {
+    let searcher = wait_for_index(services, patience, |searcher| {
         let covered = searcher.next_offset(info.id);
         if covered >= wanted {
             return Ok(());
@@ -84,22 +117,23 @@ async fn at_least(
         ))
     })
     .await?;
-    Ok(info)
+    Ok((info, searcher))
 }
 
-/// Returns once the index covers enough; `covers` says what is missing. When this node stops to index that is told at
+/// The index, once it covers enough; `covers` says what is missing. When this node stops to index that is told at
 /// once, because another one may answer.
 async fn wait_for_index(
     services: &Services,
     patience: Deadline,
     covers: impl Fn(&Searcher) -> Result<(), String>,
-) -> Result<(), Status> {
+) -> Result<Searcher, Status> {
     let mut progress = services.indexer.subscribe();
     loop {
         // Before the look at the index: progress after it ends the wait.
         progress.borrow_and_update();
-        let Err(missing) = covers(&searcher(services)?) else {
-            return Ok(());
+        let searcher = searcher(services)?;
+        let Err(missing) = covers(&searcher) else {
+            return Ok(searcher);
         };
         match timeout_at(patience.instant(), progress.changed()).await {
             Ok(Ok(())) => {}

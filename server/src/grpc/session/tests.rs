@@ -4,10 +4,14 @@ use std::sync::Mutex;
 
 use futures::channel::oneshot;
 use futures::{FutureExt, stream};
+use inkstone_proto::v1::{Effect, Reason};
 use tokio::task::yield_now;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
+
+/// Longer than any test runs.
+const LONG: Duration = Duration::from_secs(3_600);
 
 type Completion = oneshot::Sender<Result<u32, Status>>;
 type Recorded = (u32, Option<Completion>);
@@ -64,6 +68,15 @@ fn session(
     size: usize,
     alone: fn(u32) -> bool,
 ) -> Session {
+    session_waiting(requests, size, alone, LONG)
+}
+
+fn session_waiting(
+    requests: impl Stream<Item = Result<u32, Status>> + Send + 'static,
+    size: usize,
+    alone: fn(u32) -> bool,
+    alone_wait: Duration,
+) -> Session {
     let begun = Begun::default();
     let (tx, answers) = mpsc::channel(SESSION_APPENDS_MAX);
     let recorder = begun.clone();
@@ -83,6 +96,7 @@ fn session(
         begin,
         std::future::pending(),
         tx,
+        alone_wait,
     ));
     Session { begun, answers }
 }
@@ -187,6 +201,26 @@ async fn what_runs_alone_begins_when_all_before_it_are_answered_and_holds_back_t
 }
 
 #[tokio::test]
+async fn what_runs_alone_is_refused_when_the_answers_before_it_are_not_there_in_time() {
+    let (requests_tx, requests) = mpsc::channel(2);
+    let requests = ReceiverStream::new(requests);
+    let mut session = session_waiting(requests, 1, |request| request == 1, Duration::ZERO);
+    for request in 0..2 {
+        requests_tx.send(Ok(request)).await.expect("read");
+    }
+    // The refusal is the last that is taken.
+    requests_tx.closed().await;
+    session.begun.complete(0, Ok(0));
+    assert!(session.answers.recv().await.expect("an answer").is_ok());
+    let refused = session.answers.recv().await.expect("an answer");
+    let refused = error::detail_of(&refused.expect_err("it had to wait")).expect("detail");
+    assert_eq!(refused.reason(), Reason::Timeout);
+    assert_eq!(refused.effect(), Effect::None, "it was not begun");
+    assert!(session.answers.recv().await.is_none());
+    assert_eq!(session.begun.requests(), [0]);
+}
+
+#[tokio::test]
 async fn what_runs_alone_does_not_begin_after_a_failure_before_it() {
     let mut session = session(numbers(3), 1, |request| request == 2);
     settle().await;
@@ -240,7 +274,7 @@ async fn a_node_that_stops_answers_what_has_begun_and_then_says_so() {
         async move { Step::Underway(outcome) }
     };
     let stopped = stopped.map(|_| Status::unavailable("stopping"));
-    tokio::spawn(run(requests, |_| 1, begin, stopped, answers_tx));
+    tokio::spawn(run(requests, |_| 1, begin, stopped, answers_tx, LONG));
     settle().await;
     stop.send(()).expect("it runs");
     settle().await;

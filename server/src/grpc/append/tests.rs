@@ -1,0 +1,48 @@
+//! What a client is told when nobody leads, and what it can hold of a node by not reading.
+
+use inkstone_proto::v1::{Effect, Reason};
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::grpc::PERMIT_SIZE;
+use crate::grpc::limits::APPENDS_SIZE_MAX;
+use crate::grpc::lone_node::{LoneNode, one_record, within_ms};
+
+/// Shorter than a request looks for a leader when its client sets no deadline.
+const SHORT_MS: u32 = 400;
+
+fn room(services: &Services) -> usize {
+    Semaphore::available_permits(&services.append_room)
+}
+
+#[tokio::test]
+async fn without_a_leader_an_append_is_refused_before_its_deadline_makes_it_unknown() {
+    let node = LoneNode::without_leader().await;
+    let refused = append(&node.services, &within_ms(SHORT_MS), one_record("x")).await;
+    let detail = error::detail_of(&refused.expect_err("nobody leads")).expect("detail");
+    assert_eq!(detail.reason(), Reason::NoLeader);
+    assert_eq!(detail.effect(), Effect::None);
+}
+
+#[tokio::test]
+async fn what_a_session_has_handed_to_the_group_holds_no_room_while_its_answer_is_not_read() {
+    let node = LoneNode::leading().await;
+    let step = begin(node.services.clone(), one_record("x")).await;
+    let Step::Underway(unread) = step else {
+        panic!("this node leads");
+    };
+    assert_eq!(room(&node.services), APPENDS_SIZE_MAX / PERMIT_SIZE);
+    let receipt = unread.await.expect("appended");
+    assert_eq!((receipt.first_offset, receipt.next_offset), (0, 1));
+}
+
+#[tokio::test]
+async fn an_append_waits_for_room_before_it_is_handed_to_the_group() {
+    let node = LoneNode::leading().await;
+    let all = u32::try_from(room(&node.services)).expect("a small number");
+    let held = node.services.append_room.acquire_many(all).await;
+    let mut begun = Box::pin(begin(node.services.clone(), one_record("x")));
+    assert!(futures::poll!(&mut begun).is_pending());
+    drop(held);
+    assert!(matches!(begun.await, Step::Underway(_)));
+}
