@@ -9,6 +9,7 @@ mod output;
 mod serve;
 mod shutdown;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -137,6 +138,7 @@ fn start_logging(matches: &ArgMatches, default: &str) -> Result<(), Failure> {
     })?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .try_init()
         .map_err(Failure::start)
