@@ -14,7 +14,7 @@
 //! takes part when a record of it was seen, and never returns; otherwise it may fill a hole: holes upwards are filled
 //! by such appends in the order of their invocations (exchange argument: all of them return never).
 //!
-//! A batch takes one layer, that of its first record: nothing lies between its records ([`super::torn`] checks that).
+//! A batch takes one layer, that of its first record: nothing lies between its records (`torn` checks that).
 //! Unseen *batches* of more than one record are counted but not placed when they fill holes, which can hide a
 //! violation, never invent one; a final read leaves no holes.
 

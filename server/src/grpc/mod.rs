@@ -1,6 +1,6 @@
 //! The gRPC services that clients call: what they share, and the router that serves them.
 //!
-//! One verb, one file: [`append`], [`read`], [`search`], [`admin`]. Read `service` first (which call goes where), then
+//! One verb, one file: `append`, `read`, `search`, `admin`. Read `service` first (which call goes where), then
 //! `error` (what a caller is told), then the verbs. Must not know: openraft, files, how a node is started.
 
 mod admin;

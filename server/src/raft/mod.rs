@@ -1,6 +1,6 @@
 //! The Raft group as the rest of the server sees it: propose, confirm a read, look at the small state.
 //!
-//! Read [`types`] (how openraft is filled in), `log_store` (the store as openraft's log), `state` and `state_machine`
+//! Read `types` (how openraft is filled in), `log_store` (the store as openraft's log), `state` and `state_machine`
 //! (what entries do), `ingest` (appends on their way in), `read_index` (linearizable reads on any node), `network` and
 //! `peers` (the other members), `wire` (protobuf). Nothing outside this folder and `grpc/peer.rs` names openraft.
 //! Must not know: gRPC services, tantivy.
