@@ -58,6 +58,16 @@ pub enum Misplaced {
         /// Who said so.
         address: String,
     },
+    /// Another process runs as this node: its data directory was copied.
+    #[error(
+        "{address} runs as node {node}, too: a data directory was copied; stop one of the two, and never start a copy"
+    )]
+    Copied {
+        /// This node.
+        node: u64,
+        /// Where the other process is reached.
+        address: String,
+    },
     /// A seed speaks only a protocol that this release does not.
     #[error(
         "{address} speaks peer protocol {found}, this release up to {PROTOCOL}; upgrade this node"
@@ -192,7 +202,7 @@ impl Discovery {
         let answers: Vec<Answer> = join_all(asked).await.into_iter().flatten().collect();
         let mut shared = self.shared.lock();
         shared.learn(&answers);
-        evaluate(self.me.id, self.expected, cluster_id, &shared.met, &answers)
+        evaluate(&self.me, self.expected, cluster_id, &shared.met, &answers)
     }
 }
 
@@ -266,15 +276,21 @@ fn derive_cluster_id(nodes: &BTreeSet<u64>) -> [u8; 16] {
 
 /// What follows from one round of answers.
 fn evaluate(
-    me: u64,
+    own: &NodeInfo,
     expected: usize,
     own_cluster: [u8; 16],
     met: &BTreeMap<u64, NodeInfo>,
     answers: &[Answer],
 ) -> Result<Step, Misplaced> {
+    let me = own.id;
     for Answer { address, response } in answers {
-        let node = response.node.as_ref().map(|node| node.id);
-        if node == Some(me) {
+        if let Some(node) = response.node.as_ref().filter(|node| node.id == me) {
+            // This very process, under another of its names; or a second one with the same identity, and so with the
+            // same vote to give.
+            if node.peer_address != own.peer_address {
+                let address = node.peer_address.clone();
+                return Err(Misplaced::Copied { node: me, address });
+            }
             continue;
         }
         if response.protocol == 0 || response.protocol > PROTOCOL {
@@ -387,7 +403,7 @@ mod tests {
     fn all_agree(me: u64) -> Step {
         let others = [1, 2, 3].into_iter().filter(|id| *id != me);
         let answers: Vec<_> = others.map(|id| answer(id, &[1, 2, 3])).collect();
-        evaluate(me, 3, NO_CLUSTER, &met(&[1, 2, 3]), &answers).unwrap()
+        evaluate(&node(me), 3, NO_CLUSTER, &met(&[1, 2, 3]), &answers).unwrap()
     }
 
     #[test]
@@ -408,7 +424,7 @@ mod tests {
     #[test]
     fn one_node_that_has_met_others_holds_it_back() {
         let answers = [answer(2, &[1, 2, 3]), answer(3, &[1, 3])];
-        let step = evaluate(1, 3, NO_CLUSTER, &met(&[1, 2, 3]), &answers).unwrap();
+        let step = evaluate(&node(1), 3, NO_CLUSTER, &met(&[1, 2, 3]), &answers).unwrap();
         assert_eq!(
             step,
             Step::Wait {
@@ -416,7 +432,7 @@ mod tests {
                 expected: 3
             }
         );
-        let four = evaluate(1, 3, NO_CLUSTER, &met(&[1, 2, 3, 4]), &answers).unwrap();
+        let four = evaluate(&node(1), 3, NO_CLUSTER, &met(&[1, 2, 3, 4]), &answers).unwrap();
         assert_eq!(
             four,
             Step::Wait {
@@ -431,7 +447,7 @@ mod tests {
         let mut other = answer(2, &[1, 2, 3]);
         other.response.bootstrap_expect = 5;
         let answers = [other, answer(3, &[1, 2, 3])];
-        let step = evaluate(1, 3, NO_CLUSTER, &met(&[1, 2, 3]), &answers).unwrap();
+        let step = evaluate(&node(1), 3, NO_CLUSTER, &met(&[1, 2, 3]), &answers).unwrap();
         assert_eq!(
             step,
             Step::Wait {
@@ -449,38 +465,55 @@ mod tests {
         // Node 2 has kept the cluster's id already; node 3 has not.
         let answers = [in_cluster(2, cluster_id, &[]), answer(3, &[1, 2, 3])];
         let seen = met(&[1, 2, 3]);
-        let fresh = evaluate(1, 3, NO_CLUSTER, &seen, &answers).unwrap();
+        let fresh = evaluate(&node(1), 3, NO_CLUSTER, &seen, &answers).unwrap();
         assert!(matches!(fresh, Step::Form { .. }));
-        let kept = evaluate(1, 3, cluster_id, &seen, &answers).unwrap();
+        let kept = evaluate(&node(1), 3, cluster_id, &seen, &answers).unwrap();
         assert!(matches!(kept, Step::Form { .. }));
     }
 
     #[test]
     fn a_member_joins_and_a_stranger_is_told() {
         let answers = [in_cluster(2, [7; 16], &[1, 2, 3])];
-        let joined = evaluate(1, 3, NO_CLUSTER, &met(&[1]), &answers).unwrap();
+        let joined = evaluate(&node(1), 3, NO_CLUSTER, &met(&[1]), &answers).unwrap();
         assert_eq!(
             joined,
             Step::Join {
                 cluster_id: [7; 16]
             }
         );
-        let stranger = evaluate(9, 3, NO_CLUSTER, &met(&[9]), &answers).unwrap_err();
+        let stranger = evaluate(&node(9), 3, NO_CLUSTER, &met(&[9]), &answers).unwrap_err();
         assert!(matches!(stranger, Misplaced::NotMember { node: 9, .. }));
-        let removed = evaluate(9, 3, [7; 16], &met(&[9]), &answers).unwrap_err();
+        let removed = evaluate(&node(9), 3, [7; 16], &met(&[9]), &answers).unwrap_err();
         assert!(matches!(removed, Misplaced::NotMember { node: 9, .. }));
     }
 
     #[test]
     fn another_cluster_is_refused() {
         let answers = [in_cluster(2, [7; 16], &[1, 2, 3])];
-        let error = evaluate(1, 3, [8; 16], &met(&[1]), &answers).unwrap_err();
+        let error = evaluate(&node(1), 3, [8; 16], &met(&[1]), &answers).unwrap_err();
         assert!(matches!(error, Misplaced::OtherCluster { .. }));
     }
 
     #[test]
+    fn a_copied_data_directory_is_refused_and_the_node_itself_is_not() {
+        let itself = answer(1, &[1]);
+        evaluate(
+            &node(1),
+            3,
+            NO_CLUSTER,
+            &met(&[1]),
+            std::slice::from_ref(&itself),
+        )
+        .unwrap();
+        let mut copy = itself;
+        copy.response.node = Some(NodeInfo { id: 1, ..node(2) });
+        let error = evaluate(&node(1), 3, NO_CLUSTER, &met(&[1]), &[copy]).unwrap_err();
+        assert!(matches!(error, Misplaced::Copied { node: 1, .. }));
+    }
+
+    #[test]
     fn a_single_node_needs_nobody() {
-        let step = evaluate(1, 1, NO_CLUSTER, &met(&[1]), &[]).unwrap();
+        let step = evaluate(&node(1), 1, NO_CLUSTER, &met(&[1]), &[]).unwrap();
         assert!(matches!(step, Step::Form { members, .. } if members.len() == 1));
     }
 
