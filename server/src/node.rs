@@ -145,11 +145,19 @@ impl Node {
         let start = async {
             let (identity, members) = find_cluster(&lock, identity, &discovery).await?;
             let group = open_group(config, identity, &info, clock).await?;
+            if lock.identity()? != Some(identity) {
+                // Only now, with the group's hard state on disk: a node in a cluster always has one.
+                lock.set_identity(identity)?;
+                discovery.set_cluster(identity.cluster_id);
+            }
             let wanted = watch_whether_to_index(group.clone(), stop.clone());
             let (indexer, feed) = start_indexer(config, &group, wanted);
             let services = services(config, &group, indexer, clock, stop.clone());
             peer_service.serve(services.clone());
-            take_part(&group, members, &discovery).await?;
+            tokio::select! {
+                taken = take_part(&group, members, &discovery) => taken?,
+                fatal = group.failed() => return Err(fatal.into()),
+            }
             Ok::<_, StartError>((group, services, feed))
         };
         let (group, services, feed) = match start.await {
@@ -234,13 +242,14 @@ fn identity(lock: &DirLock) -> Result<Identity, OpenError> {
 /// The members of a new cluster, when this node is one of those that form it.
 type Founders = Option<Vec<NodeInfo>>;
 
-/// For a node that is in no cluster: asks around until it is in one, and keeps that.
+/// For a node that is in no cluster: asks around until it is in one, which the caller keeps.
 async fn find_cluster(
     lock: &DirLock,
     identity: Identity,
     discovery: &Discovery,
 ) -> Result<(Identity, Founders), StartError> {
     if identity.cluster_id != NO_CLUSTER {
+        lock.require_group(GROUP)?;
         return Ok((identity, None));
     }
     let mut said = None;
@@ -267,8 +276,6 @@ async fn find_cluster(
             cluster_id,
             ..identity
         };
-        lock.set_identity(identity)?;
-        discovery.set_cluster(cluster_id);
         return Ok((identity, members));
     }
 }
@@ -349,7 +356,6 @@ async fn take_part(
             tokio::select! {
                 () = changed => {}
                 () = sleep(ROUND_PAUSE) => {}
-                fatal = group.failed() => return Err(fatal.into()),
             }
         }
     }

@@ -92,7 +92,7 @@ async fn serve(configs: Vec<Config>, shutdown: Shutdown) -> Result<(), Failure> 
             .map(|config| Node::start(config, Clock::system())),
     );
     let nodes = tokio::select! {
-        nodes = starting => nodes.map_err(Failure::start)?,
+        nodes = starting => nodes.map_err(Failure::node)?,
         () = shutdown.requested() => return Ok(()),
     };
     match nodes.as_slice() {

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
+use inkstone_server::node::StartError;
 use tracing_subscriber::EnvFilter;
 
 use self::shutdown::Shutdown;
@@ -23,7 +24,7 @@ Exit codes:
   0  stopped cleanly
   1  could not start, or was refused
   2  wrong usage or configuration
-  4  the storage or the consensus of a running node failed";
+  4  the storage or the consensus failed";
 
 /// Why the program ends, other than well.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +38,14 @@ impl Failure {
         Self {
             code: 1,
             message: error.to_string(),
+        }
+    }
+
+    /// What kept a node from starting: its surroundings, or storage or consensus, which a restart may cure.
+    fn node(error: StartError) -> Self {
+        match error {
+            StartError::Fatal(fatal) => Self::fatal(fatal),
+            other => Self::start(other),
         }
     }
 

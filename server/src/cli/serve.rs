@@ -33,7 +33,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
 
 async fn serve(config: Config, shutdown: Shutdown) -> Result<(), Failure> {
     let node = tokio::select! {
-        node = Node::start(config, Clock::system()) => node.map_err(Failure::start)?,
+        node = Node::start(config, Clock::system()) => node.map_err(Failure::node)?,
         () = shutdown.requested() => return Ok(()),
     };
     output::ready(&node.ready_line());

@@ -107,6 +107,23 @@ impl DirLock {
         rename_durably(&tmp, &file, &self.dir).map_err(failed(&file))
     }
 
+    /// Whether the directory of a node that is in a cluster still has its group's hard state. Without it the node would
+    /// start as one that never voted; the identity is given its cluster only after the hard state is there.
+    pub fn require_group(&self, group: u64) -> Result<(), OpenError> {
+        let dir = self.dir.join(format!("{GROUP_PREFIX}{group}"));
+        let file = dir.join("hard-state");
+        if file.try_exists().map_err(failed(&file))? {
+            return Ok(());
+        }
+        Err(OpenError::Damaged(Damage {
+            file,
+            position: 0,
+            what: "missing, and with it what this node voted for; restore it, or start a new node \
+                   in an empty directory in this one's place"
+                .to_owned(),
+        }))
+    }
+
     fn find_group(&self) -> io::Result<Option<PathBuf>> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -183,6 +200,19 @@ mod tests {
         assert!(matches!(second, Err(OpenError::Locked { dir: held }) if held == dir.path()));
         drop(first);
         DirLock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_group_that_is_gone_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirLock::acquire(dir.path()).unwrap();
+        lock.set_identity(OURS).unwrap();
+        let gone = lock.require_group(1).unwrap_err();
+        assert!(gone.to_string().contains("voted"), "{gone}");
+        fs::create_dir(dir.path().join("group-1")).unwrap();
+        lock.require_group(1).unwrap_err();
+        fs::write(dir.path().join("group-1/hard-state"), "").unwrap();
+        lock.require_group(1).unwrap();
     }
 
     #[test]

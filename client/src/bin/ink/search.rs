@@ -18,7 +18,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Search {
     /// The log's name
     log: String,
-    /// The query: `error OR "disk full"`, `-debug`, `level:error`, `host:web-*`, `last 15m`
+    /// The query: `error OR "disk full"`, `-debug`, `level:error`, `timestamp:[2026-01-01 TO *]`
     #[arg(allow_hyphen_values = true)]
     query: String,
     /// At most so many hits
