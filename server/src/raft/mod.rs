@@ -18,7 +18,7 @@ mod state_machine;
 pub(crate) mod types;
 pub(crate) mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -344,6 +344,20 @@ impl Group {
         members
             .map(|(id, member)| wire::node_to_wire(*id, member))
             .collect()
+    }
+
+    /// The sets of voters, two while the membership changes, and how each voter is reached.
+    fn voters(&self) -> (Vec<BTreeSet<u64>>, Vec<v1::NodeInfo>) {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let configs = membership.get_joint_config().clone();
+        let nodes = membership.nodes();
+        let voters = nodes.filter(|(id, _)| configs.iter().any(|config| config.contains(id)));
+        let voters = voters
+            .map(|(id, member)| wire::node_to_wire(*id, member))
+            .collect();
+        (configs, voters)
     }
 
     /// A client for another member's peer service, over a shared connection. Does not wait for the connection.
