@@ -102,9 +102,9 @@ impl Group {
     /// Asks a majority whether this node still leads: the index that a read must see. Refused where it does not.
     ///
     /// The index comes first, then a round of heartbeats of our own: a majority that accepts this leader's vote after the
-    /// index was taken has elected nobody else before. openraft's own round is not used: it counts an answer to an
-    /// older append of the same log position as one to a newer, and a leader that was paused then serves the past
-    /// (seen in `server/tests/cluster/pause.rs`).
+    /// index was taken has elected nobody else before. openraft's own round is not used: with it a leader
+    /// that had been paused served the past once (`server/tests/cluster/pause.rs`), presumably because an answer to an
+    /// older append of the same log position was taken for one to a newer.
     pub async fn confirm_leader(&self) -> Result<u64, ReadIndexError> {
         let read = match self.inner.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
             Ok((read, _)) => read,
