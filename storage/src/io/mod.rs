@@ -36,6 +36,8 @@ pub trait Disk: Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes what was created, renamed and removed in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that files in a directory can still take from the disk. Others may take them first.
+    fn free_size(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// An open file.
@@ -52,6 +54,9 @@ pub trait DiskFile: Debug + Send + Sync {
     fn allocate(&self, size: u64) -> io::Result<()>;
     /// Cuts the file, or makes it longer with zeros.
     fn set_size(&self, size: u64) -> io::Result<()>;
+    /// Lets go of copies of the bytes in memory that are not needed there, so that the next read asks the disk. What
+    /// was written stays as it is.
+    fn forget(&self, position: u64, size: u64) -> io::Result<()>;
     /// The whole file as memory. The file must never be written or cut again.
     fn map(&self) -> io::Result<Map>;
 }

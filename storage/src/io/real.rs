@@ -4,11 +4,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
 use super::{Disk, DiskFile, Map, mmap};
@@ -79,6 +80,12 @@ impl Disk for RealDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+
+    fn free_size(&self, dir: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(dir)?;
+        // What is kept for the superuser does not count: the server is not expected to be it.
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
 }
 
 /// The directory that a directory's name stands in.
@@ -140,6 +147,15 @@ impl DiskFile for RealFile {
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.file.set_len(size)
+    }
+
+    fn forget(&self, position: u64, size: u64) -> io::Result<()> {
+        // A size of 0 would mean up to the end.
+        let Some(size) = NonZeroU64::new(size) else {
+            return Ok(());
+        };
+        rustix::fs::fadvise(&self.file, position, Some(size), Advice::DontNeed)?;
+        Ok(())
     }
 
     fn map(&self) -> io::Result<Map> {

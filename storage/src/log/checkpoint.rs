@@ -35,6 +35,20 @@ pub(super) fn write_whole(
     disk.sync_dir(dir)
 }
 
+/// [`write_whole`] as it must not be: the name is there before the bytes.
+pub(super) fn write_unsynced(
+    disk: &dyn Disk,
+    dir: &Path,
+    path: &Path,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let tmp = path.with_extension(TMP);
+    let file = disk.create(&tmp)?;
+    file.write_at(&[IoSlice::new(bytes)], 0)?;
+    disk.rename(&tmp, path)?;
+    disk.sync_dir(dir)
+}
+
 /// Reads a checkpoint or snapshot file.
 pub(super) fn read(
     disk: &dyn Disk,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::LogOptions;
 use super::checkpoint::write_whole;
+use super::mutant::{Mutant, Mutation};
 use super::segment::damage;
 use crate::error::{OpenError, WriteError};
 use crate::format::fields::FormatError;
@@ -27,6 +28,7 @@ pub(super) struct HardStateFile {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     current: HardState,
+    mutation: Mutation,
 }
 
 impl HardStateFile {
@@ -62,6 +64,7 @@ impl HardStateFile {
         disk: &dyn Disk,
         options: &LogOptions,
         group: u32,
+        mutation: Mutation,
     ) -> Result<Self, OpenError> {
         let path = options.hard_state_path();
         let failed = |source| OpenError::Io {
@@ -89,6 +92,7 @@ impl HardStateFile {
             file,
             path,
             current,
+            mutation,
         };
         if !equal {
             tracing::warn!(file = %opened.path.display(), "one slot was bad or behind; rewritten");
@@ -124,12 +128,19 @@ impl HardStateFile {
         for at in slots {
             self.file
                 .write_at(&[IoSlice::new(&bytes)], at)
-                .and_then(|()| self.file.sync())
+                .and_then(|()| self.sync())
                 .map_err(|error| WriteError {
                     cause: format!("{}: {error}", self.path.display()),
                 })?;
         }
         Ok(())
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        if self.mutation.is(Mutant::VoteNotSynced) {
+            return Ok(());
+        }
+        self.file.sync()
     }
 }
 

@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use self::mutant::Mutation;
 use self::queue::Job;
 use self::segment::Check;
 use self::shared::Shared;
@@ -25,6 +26,7 @@ mod checkpoint;
 mod data_dir;
 mod entries;
 mod hard_state;
+mod mutant;
 mod open;
 mod purge;
 mod queue;
@@ -40,6 +42,8 @@ mod watermark;
 mod writer;
 
 pub use self::data_dir::DirLock;
+#[cfg(feature = "mutants")]
+pub use self::mutant::Mutant;
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -141,7 +145,25 @@ impl Log {
 
     /// [`Log::open`] on a given disk.
     pub fn open_on(disk: Arc<dyn Disk>, options: LogOptions) -> Result<Self, OpenError> {
-        let (shared, writer) = open::open(disk, options)?;
+        Self::open_with(disk, options, Mutation::default())
+    }
+
+    /// [`Log::open_on`] with a deliberate bug: the suites that must catch it open the log so.
+    #[cfg(feature = "mutants")]
+    pub fn open_mutant(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        mutant: Option<Mutant>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(disk, options, Mutation::of(mutant))
+    }
+
+    fn open_with(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        mutation: Mutation,
+    ) -> Result<Self, OpenError> {
+        let (shared, writer) = open::open(disk, options, mutation)?;
         let writer = thread::Builder::new()
             .name(format!("log-writer-{}", shared.group))
             .spawn(move || writer.run())

@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use self::segments::{Opening, Segments};
 use super::checkpoint::{self, TMP};
 use super::hard_state::HardStateFile;
+use super::mutant::Mutation;
 use super::queue::Queue;
 use super::scan::Scan;
 use super::segment::{SegmentFile, checkpoint_path, damage};
@@ -53,6 +54,7 @@ fn write_error(file: &Path) -> impl Fn(WriteError) -> OpenError {
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     options: LogOptions,
+    mutation: Mutation,
 ) -> Result<(Arc<Shared>, Writer), OpenError> {
     let group = u32::try_from(options.group).map_err(|_| OpenError::Io {
         file: options.dir.clone(),
@@ -79,7 +81,7 @@ pub(super) fn open(
         }
         HardStateFile::create(disk.as_ref(), &options, group)?;
     }
-    let hard_state = HardStateFile::open(disk.as_ref(), &options, group)?;
+    let hard_state = HardStateFile::open(disk.as_ref(), &options, group, mutation)?;
     let (mut watermark, found) =
         WatermarkFile::open(disk.as_ref(), &options, group, has("watermark"))?;
     let opening = Opening {
@@ -89,6 +91,7 @@ pub(super) fn open(
         seed: stamp_seed(options.identity.cluster_id),
         hard_state: *hard_state.current(),
         watermark: found,
+        mutation,
     };
     let segments = opening.load(&mut files)?;
     let mut state = state(&options, &hard_state, &files.boundaries);
@@ -106,6 +109,7 @@ pub(super) fn open(
         group,
         disk,
         state: RwLock::new(state),
+        mutation,
     });
     let writer = Writer {
         shared: Arc::clone(&shared),

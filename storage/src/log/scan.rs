@@ -32,6 +32,8 @@ pub(super) enum End {
         durable: Option<u64>,
         /// Whether the watermark can be relied on to be the highest that there was, crashes aside.
         watermark_is_bad: bool,
+        /// A deliberate bug: what is bad counts as torn, whatever vouches for it.
+        cut_always: bool,
     },
 }
 
@@ -178,8 +180,9 @@ impl<'a> Scanner<'a> {
                 End::Open {
                     durable,
                     watermark_is_bad,
+                    cut_always,
                 },
-            ) => self.torn_or_damaged(error, durable, watermark_is_bad),
+            ) => self.torn_or_damaged(error, durable, watermark_is_bad, cut_always),
         }
     }
 
@@ -268,8 +271,13 @@ impl<'a> Scanner<'a> {
         error: FormatError,
         durable: Option<u64>,
         watermark_is_bad: bool,
+        cut_always: bool,
     ) -> Result<Scan, OpenError> {
         let position = self.scan.end;
+        if cut_always {
+            self.scan.is_torn = true;
+            return Ok(self.scan);
+        }
         if durable.is_some_and(|durable| durable >= self.next_index()) {
             return Err(self.damage(error).into());
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::LogOptions;
+use super::mutant::Mutation;
 use super::queue::Queue;
 use super::state::State;
 use crate::format::checkpoint::CheckpointFile;
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) state: RwLock<State>,
     pub(super) queue: Queue,
+    pub(super) mutation: Mutation,
 }
 
 impl Shared {

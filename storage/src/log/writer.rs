@@ -10,13 +10,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Checkpoint;
-use super::checkpoint::write_whole;
 use super::hard_state::HardStateFile;
+use super::mutant::Mutant;
 use super::queue::{Job, Mark, Purge, Truncate, Write};
 use super::segment::{Sealed, SegmentFile, checkpoint_path, segment_path};
 use super::shared::Shared;
 use super::watermark::WatermarkFile;
+use super::{Checkpoint, checkpoint};
 use crate::error::WriteError;
 use crate::format::checkpoint::CheckpointFile;
 use crate::format::frame::{FRAME_HEADER_SIZE, SyncStamp, frame_size, put_stamp, stamp_seed};
@@ -128,11 +128,17 @@ impl Writer {
         let seed = stamp_seed(self.shared.options.identity.cluster_id);
         let failed = failed(&segment.path);
         let parts = gather(group, stamp, seed, buffer);
-        segment
-            .file()
-            .write_at(&slices(&parts, buffer), position)
-            .map_err(&failed)?;
-        segment.file().sync().map_err(&failed)?;
+        let written = segment.file().write_at(&slices(&parts, buffer), position);
+        if let Err(error) = written {
+            let error = failed(error);
+            return self.go_on_after(group, buffer, error);
+        }
+        if self.shared.mutation.is(Mutant::AckBeforeSync) {
+            for done in group.iter_mut().filter_map(|write| write.done.take()) {
+                done(Ok(()));
+            }
+        }
+        self.sync(&segment).map_err(&failed)?;
         buffer.clear();
         buffer.shrink_to(BUFFER_SIZE_MAX);
         self.watermark.raise(&mark, self.sync_group)?;
@@ -143,6 +149,37 @@ impl Writer {
         self.shared.queue.release(size);
         for done in group.drain(..).filter_map(|write| write.done) {
             done(Ok(()));
+        }
+        Ok(())
+    }
+
+    fn sync(&self, segment: &SegmentFile) -> io::Result<()> {
+        let mutation = self.shared.mutation;
+        if mutation.is(Mutant::SyncIsNoOp) {
+            return Ok(());
+        }
+        let synced = segment.file().sync();
+        if synced.is_err() && mutation.is(Mutant::RetryFailedSync) {
+            return segment.file().sync();
+        }
+        synced
+    }
+
+    /// A failed write ends the log; only a deliberate bug goes on behind what it left.
+    fn go_on_after(
+        &self,
+        group: &mut Vec<Write>,
+        buffer: &mut Vec<u8>,
+        error: WriteError,
+    ) -> Result<(), WriteError> {
+        if !self.shared.mutation.is(Mutant::ShortWriteNotUndone) {
+            return Err(error);
+        }
+        buffer.clear();
+        let size = group.iter().map(|write| write.size).sum();
+        self.shared.queue.release(size);
+        for done in group.drain(..).filter_map(|write| write.done) {
+            done(Err(error.clone()));
         }
         Ok(())
     }
@@ -158,7 +195,7 @@ impl Writer {
             Job::Seal(segment, content) => self.seal(&segment, *content),
             Job::Checkpoint(path, file) => {
                 let dir = self.shared.options.log_dir();
-                write_whole(self.shared.disk.as_ref(), &dir, &path, &file.encode())
+                self.write_whole(&dir, &path, &file.encode())
                     .map_err(failed(&path))
             }
             Job::Truncate(Truncate {
@@ -177,6 +214,9 @@ impl Writer {
                 delete,
                 done,
             }) => {
+                if self.shared.mutation.is(Mutant::PurgeBeforeHardState) {
+                    self.delete_purged(restart, &delete)?;
+                }
                 let saved = self.hard_state.update(|state| {
                     state.purged = Some(purged);
                     state.first = state.first.max(purged.index + 1);
@@ -213,7 +253,9 @@ impl Writer {
         file.write_at(&[IoSlice::new(&header)], 0)
             .and_then(|()| file.sync())
             .map_err(&failed)?;
-        self.sync_log_dir()?;
+        if !self.shared.mutation.is(Mutant::NoDirSyncAfterRoll) {
+            self.sync_log_dir()?;
+        }
         segment.set_file(file);
         Ok(())
     }
@@ -231,7 +273,9 @@ impl Writer {
         delete: &[Arc<SegmentFile>],
         mark: &Mark,
     ) -> Result<(), WriteError> {
-        self.watermark.set(mark, self.sync_group)?;
+        if !self.shared.mutation.is(Mutant::WatermarkNotLowered) {
+            self.watermark.set(mark, self.sync_group)?;
+        }
         for segment in delete.iter().rev() {
             self.shared
                 .disk
@@ -273,6 +317,14 @@ impl Writer {
         Ok(())
     }
 
+    fn write_whole(&self, dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let disk = self.shared.disk.as_ref();
+        if self.shared.mutation.is(Mutant::RenameBeforeSync) {
+            return checkpoint::write_unsynced(disk, dir, path, bytes);
+        }
+        checkpoint::write_whole(disk, dir, path, bytes)
+    }
+
     fn vote(&mut self, vote: Vote) -> Result<(), WriteError> {
         self.hard_state.update(|state| state.vote = Some(vote))?;
         self.shared.state.write().vote = Some(vote);
@@ -282,13 +334,8 @@ impl Writer {
     fn snapshot(&self, file: CheckpointFile) -> Result<(), WriteError> {
         let options = &self.shared.options;
         let path = options.snapshot_path();
-        write_whole(
-            self.shared.disk.as_ref(),
-            &options.dir,
-            &path,
-            &file.encode(),
-        )
-        .map_err(failed(&path))?;
+        self.write_whole(&options.dir, &path, &file.encode())
+            .map_err(failed(&path))?;
         self.shared.state.write().snapshot = Some(Checkpoint {
             applied: file.applied,
             body: file.body,
@@ -311,7 +358,7 @@ impl Writer {
             .and_then(|()| file.sync())
             .map_err(&failed)?;
         let map = file.map().map_err(&failed)?;
-        let sealed = Sealed::open(&segment.path, map)
+        let sealed = Sealed::open(&segment.path, map, self.shared.mutation)
             .map_err(|error| failed(io::Error::other(error.to_string())))?;
         self.shared.state.write().set_sealed(Arc::new(sealed));
         Ok(())

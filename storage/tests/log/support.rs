@@ -248,6 +248,9 @@ impl Disk for FailingDisk {
         spend(&self.left)?;
         RealDisk.sync_dir(dir)
     }
+    fn free_size(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_size(dir)
+    }
 }
 
 #[derive(Debug)]
@@ -287,6 +290,9 @@ impl DiskFile for FailingFile {
     }
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.file.set_size(size)
+    }
+    fn forget(&self, position: u64, size: u64) -> io::Result<()> {
+        self.file.forget(position, size)
     }
     fn map(&self) -> io::Result<Map> {
         self.file.map()

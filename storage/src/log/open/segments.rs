@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::super::LogOptions;
 use super::super::hard_state::{NEW_SEQUENCE, foreign};
+use super::super::mutant::{Mutant, Mutation};
 use super::super::scan::{End, Scan, Scanner, is_zero_from};
 use super::super::segment::{Sealed, SegmentFile, checkpoint_path, damage, segment_path};
 use super::super::watermark::Found;
@@ -29,6 +30,7 @@ pub(super) struct Opening<'a> {
     pub(super) seed: u32,
     pub(super) hard_state: HardState,
     pub(super) watermark: Found,
+    pub(super) mutation: Mutation,
 }
 
 /// The segments of a log, in order.
@@ -62,7 +64,7 @@ impl Opening<'_> {
             if let Some((index, chain)) = next {
                 candidate.check_follows(index, chain)?;
             }
-            let sealed = candidate.open_sealed(files)?;
+            let sealed = candidate.open_sealed(files, self.mutation)?;
             next = match sealed {
                 Some(sealed) => {
                     if let Some((before, _)) = segments.scanned.last() {
@@ -267,6 +269,7 @@ impl Opening<'_> {
                     .index()
                     .filter(|durable| *durable >= self.hard_state.first),
                 watermark_is_bad: self.watermark == Found::Bad,
+                cut_always: self.mutation.is(Mutant::CutOnAnyBadCrc),
             },
         };
         let scan = Scanner::new(
@@ -300,7 +303,7 @@ impl Opening<'_> {
 impl Candidate {
     /// The segment as a sealed one, if its footer is there. A footer that is not whole is what an interrupted sealing
     /// leaves, unless a checkpoint that is written after it is there.
-    fn open_sealed(&self, files: &Files) -> Result<Option<Sealed>, OpenError> {
+    fn open_sealed(&self, files: &Files, mutation: Mutation) -> Result<Option<Sealed>, OpenError> {
         let behind = self.header.base.saturating_add(1);
         let was_sealed = files.boundaries.range(behind..).next().is_some();
         let unsealed = |error: FormatError| {
@@ -323,7 +326,7 @@ impl Candidate {
             ));
         }
         let map = self.file.map().map_err(&failed)?;
-        let sealed = match Sealed::open(&self.path, map) {
+        let sealed = match Sealed::open(&self.path, map, mutation) {
             Ok(sealed) => sealed,
             Err(FormatError::Version { found }) => {
                 return Err(OpenError::Version {
@@ -349,7 +352,7 @@ impl Candidate {
         drop(sealed);
         self.make_footer_durable(end).map_err(&failed)?;
         let map = self.file.map().map_err(&failed)?;
-        match Sealed::open(&self.path, map) {
+        match Sealed::open(&self.path, map, mutation) {
             Ok(sealed) => Ok(Some(sealed)),
             Err(error) => Err(damage(&self.path, 0, error).into()),
         }
