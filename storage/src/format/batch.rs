@@ -9,6 +9,8 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+use std::ops::RangeInclusive;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use lz4_flex::block;
 
@@ -192,6 +194,16 @@ impl Batches {
     ///
     /// The bodies share one buffer: the payload itself, or what the batch decompressed to.
     pub fn records(&self, batch: usize, base_offset: u64) -> Result<Vec<Record>, BadBatch> {
+        self.records_within(batch, base_offset, &(0..=u64::MAX))
+    }
+
+    /// [`Batches::records`], but only those whose offsets are in `wanted`. The whole batch is verified all the same.
+    pub fn records_within(
+        &self,
+        batch: usize,
+        base_offset: u64,
+        wanted: &RangeInclusive<u64>,
+    ) -> Result<Vec<Record>, BadBatch> {
         let (Some(header), Some(&position)) = (self.headers.get(batch), self.positions.get(batch))
         else {
             let count = self.headers.len();
@@ -216,7 +228,7 @@ impl Batches {
             Codec::Lz4 => decompress(&encoded, header.plain_size as usize)
                 .map_err(|what| BadBatch::at(position, format!("batch {batch}: {what}")))?,
         };
-        records::decode(&plain, header, base_offset)
+        records::decode(&plain, header, base_offset, wanted)
             .map_err(|what| BadBatch::at(position, format!("batch {batch}: {what}")))
     }
 }

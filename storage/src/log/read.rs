@@ -55,7 +55,8 @@ impl Gathering {
             }
             let end = base + u64::from(header.records);
             if end > self.chunk.next_offset {
-                self.extend(batches.records(number, base)?);
+                let wanted = self.chunk.next_offset..=self.until - 1;
+                self.extend(batches.records_within(number, base, &wanted)?);
             }
             base = end;
         }
@@ -64,12 +65,9 @@ impl Gathering {
 
     fn extend(&mut self, records: Vec<Record>) {
         for record in records {
-            if record.offset < self.chunk.next_offset {
-                continue;
-            }
             let size = record_size(&record);
             let over = self.size + size > self.size_max;
-            if record.offset >= self.until || (over && !self.chunk.records.is_empty()) {
+            if over && !self.chunk.records.is_empty() {
                 self.size = self.size.max(self.size_max);
                 break;
             }

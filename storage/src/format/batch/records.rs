@@ -3,6 +3,8 @@
 //! Promises: decoding takes nothing on trust: every length is checked against the bytes that are left, and all bytes
 //! must be used. Bodies are slices of the given buffer, not copies.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 
 use crate::limits::{ATTRIBUTES_MAX, BATCH_RECORDS_MAX, BATCH_SIZE_MAX};
@@ -61,17 +63,22 @@ fn encoded_size(records: &[NewRecord], timestamp_min: i64) -> usize {
     size
 }
 
-/// The records in these bytes, numbered from `base_offset`; what is wrong with them, otherwise.
+/// The records in these bytes, numbered from `base_offset`, as far as their offsets are in `wanted`; what is wrong with
+/// any of them, otherwise. Those that are not wanted are walked over: they cost no allocation.
 pub(super) fn decode(
     plain: &Bytes,
     header: &BatchHeader,
     base_offset: u64,
+    wanted: &RangeInclusive<u64>,
 ) -> Result<Vec<Record>, String> {
     let mut rest = Rest {
         bytes: plain,
         left: plain,
     };
-    let mut records = Vec::with_capacity(header.records as usize);
+    let end = base_offset.saturating_add(u64::from(header.records));
+    let from = base_offset.max(*wanted.start());
+    let count = wanted.end().saturating_add(1).min(end).saturating_sub(from);
+    let mut records = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
     let mut previous = header.timestamp_min;
     for number in 0..header.records {
         let wrong = |field: &str| format!("record {number}: bad {field}");
@@ -84,6 +91,11 @@ pub(super) fn decode(
         let offset = base_offset
             .checked_add(u64::from(number))
             .ok_or_else(|| wrong("offset: beyond the largest"))?;
+        if !wanted.contains(&offset) {
+            rest.skip_attributes().ok_or_else(|| wrong("attributes"))?;
+            rest.counted().ok_or_else(|| wrong("body"))?;
+            continue;
+        }
         let attributes = rest.attributes().ok_or_else(|| wrong("attributes"))?;
         let body = rest.body().ok_or_else(|| wrong("body"))?;
         records.push(Record {
@@ -153,6 +165,19 @@ impl<'a> Rest<'a> {
             attributes.push((self.text()?, self.text()?));
         }
         Some(attributes)
+    }
+
+    /// Checks what [`Self::attributes`] checks.
+    #[inline]
+    fn skip_attributes(&mut self) -> Option<()> {
+        let count = usize::try_from(self.varint()?).ok()?;
+        if count > ATTRIBUTES_MAX {
+            return None;
+        }
+        for _ in 0..2 * count {
+            str::from_utf8(self.counted()?).ok()?;
+        }
+        Some(())
     }
 
     #[inline]

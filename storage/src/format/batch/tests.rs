@@ -134,6 +134,8 @@ proptest! {
         batches in vec(arb_batch(), 1..6),
         append_time: i64,
         base_offset in 0..u64::MAX / 2,
+        from in 0..14_u64,
+        more in 0..14_u64,
     ) {
         let encoded: Vec<_> = batches.iter().map(Batch::encode).collect();
         let payload = join(&encoded, append_time);
@@ -150,7 +152,11 @@ proptest! {
             let timestamps = || batch.records.iter().map(|record| record.timestamp);
             prop_assert_eq!(Some(header.timestamp_min), timestamps().min());
             prop_assert_eq!(Some(header.timestamp_max), timestamps().max());
-            prop_assert_eq!(read.records(number, base_offset)?, numbered(&batch.records, base_offset));
+            let all = numbered(&batch.records, base_offset);
+            prop_assert_eq!(&read.records(number, base_offset)?, &all);
+            let wanted = (base_offset + from)..=(base_offset + from + more);
+            let within: Vec<_> = all.into_iter().filter(|record| wanted.contains(&record.offset)).collect();
+            prop_assert_eq!(read.records_within(number, base_offset, &wanted)?, within);
         }
     }
 
@@ -184,6 +190,9 @@ proptest! {
         };
         if let Ok(batches) = Batches::parse(forged(&header, &bytes)) {
             drop(batches.records(0, u64::MAX - 3));
+            let all = batches.records(0, 7).map_err(|bad| bad.what);
+            let none = batches.records_within(0, 7, &(0..=6)).map_err(|bad| bad.what);
+            prop_assert_eq!(all.map(|_| Vec::new()), none, "what is not wanted is verified too");
         }
     }
 
