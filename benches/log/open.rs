@@ -6,17 +6,21 @@ use anyhow::{Context as _, Result};
 use inkstone_benches::Table;
 use inkstone_jepsen::clock::Clock;
 
-use crate::scene;
+use crate::scene::{self, Shape};
 
 const OPENS: usize = 5;
 
 pub(crate) fn measure(table: &mut Table, gigabytes: u64) -> Result<()> {
     for (records, size) in [(1_000, 1 << 10), (1, 1 << 10)] {
         let dir = scene::directory()?;
-        let payload = scene::batch(records, size);
-        let count = gigabytes * 1_000_000_000 / (payload.len() as u64 + 64);
+        let shape = Shape {
+            batches: 1,
+            records,
+            size,
+        };
+        let count = gigabytes * 1_000_000_000 / (shape.payload().len() as u64 + 64);
         let log = scene::open(dir.path())?;
-        scene::fill(&log, &payload, records as u64, count)?;
+        scene::fill(&log, shape, count)?;
         let disk_size = log.state().disk_size;
         drop(log);
         let before = anonymous_memory()?;
@@ -30,10 +34,7 @@ pub(crate) fn measure(table: &mut Table, gigabytes: u64) -> Result<()> {
             drop(log);
         }
         times.sort();
-        let what = format!(
-            "batches of {records} x {size} B, {} MB",
-            disk_size / 1_000_000
-        );
+        let what = format!("{shape}, {} MB", disk_size / 1_000_000);
         let median = times[times.len() / 2];
         table.row(
             format!("{what}: open"),

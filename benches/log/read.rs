@@ -6,26 +6,35 @@ use inkstone_benches::Table;
 use inkstone_jepsen::clock::Clock;
 use inkstone_storage::log::Log;
 
-use crate::scene::{self, LOG};
+use crate::scene::{self, LOG, Shape};
 
 const CHUNK_SIZE: usize = 4 << 20;
 const LOG_SIZE: u64 = 1 << 30;
 const LOOKUPS: u64 = 200_000;
 
 pub(crate) fn measure(table: &mut Table, share: u64) -> Result<()> {
-    for (records, size) in [(1, 1 << 10), (100, 200), (64, 1 << 10)] {
+    for (batches, records, size) in [
+        (1, 1, 1 << 10),
+        (1, 100, 200),
+        (1, 64, 1 << 10),
+        (50, 100, 200),
+    ] {
         let dir = scene::directory()?;
         let log = scene::open(dir.path())?;
-        let payload = scene::batch(records, size);
-        let count = (LOG_SIZE / share).max(200 << 20) / payload.len() as u64;
-        let end = scene::fill(&log, &payload, records as u64, count)?;
+        let shape = Shape {
+            batches,
+            records,
+            size,
+        };
+        let count = (LOG_SIZE / share).max(200 << 20) / shape.payload().len() as u64;
+        scene::fill(&log, shape, count)?;
         // What is in the last, unsealed segment is read another way.
         let sealed = log.boundaries().last().copied().unwrap_or_default();
-        let what = format!("batches of {records} x {size} B");
+        let what = shape.to_string();
         entries(table, &what, &log, sealed)?;
-        records_in_order(table, &what, &log, sealed * records as u64)?;
-        lookups(table, &what, &log, sealed * records as u64, LOOKUPS / share)?;
-        ensure!(end > 0, "nothing to read");
+        let end = sealed * shape.total();
+        records_in_order(table, &what, &log, end)?;
+        lookups(table, &what, &log, end, LOOKUPS / share)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the parts share: a log in a directory of its own, entries that do not compress, and sealed segments.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -68,8 +69,44 @@ pub(crate) fn command(index: u64, payload: &Bytes) -> Entry {
     }
 }
 
-/// The payload of an entry with one batch of records of that size.
-pub(crate) fn batch(records: usize, size: usize) -> Bytes {
+/// What one entry carries: batches of records of one size.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) batches: usize,
+    pub(crate) records: usize,
+    pub(crate) size: usize,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            batches,
+            records,
+            size,
+        } = self;
+        if *batches > 1 {
+            write!(
+                out,
+                "{batches} batches in one entry, each of {records} x {size} B"
+            )
+        } else {
+            write!(out, "batches of {records} x {size} B")
+        }
+    }
+}
+
+impl Shape {
+    /// Records of one entry.
+    pub(crate) fn total(self) -> u64 {
+        (self.batches * self.records) as u64
+    }
+
+    pub(crate) fn payload(self) -> Bytes {
+        join(&vec![batch(self.records, self.size); self.batches], 0)
+    }
+}
+
+fn batch(records: usize, size: usize) -> EncodedBatch {
     let bytes = noise(records * size);
     let records: Vec<NewRecord> = (0..records)
         .map(|number| NewRecord {
@@ -78,11 +115,12 @@ pub(crate) fn batch(records: usize, size: usize) -> Bytes {
             body: bytes.slice(number * size..(number + 1) * size),
         })
         .collect();
-    join(&[EncodedBatch::encode(LOG, None, None, &records)], 0)
+    EncodedBatch::encode(LOG, None, None, &records)
 }
 
-/// Appends `count` entries of one batch each, applies them, and seals every segment but the last; the number of records.
-pub(crate) fn fill(log: &Log, payload: &Bytes, records: u64, count: u64) -> Result<u64> {
+/// Appends `count` entries of that shape, applies them, and seals every segment but the last; the number of records.
+pub(crate) fn fill(log: &Log, shape: Shape, count: u64) -> Result<()> {
+    let payload = shape.payload();
     for index in 0..count {
         log.wait_for_room();
         let entry = Entry {
@@ -98,11 +136,14 @@ pub(crate) fn fill(log: &Log, payload: &Bytes, records: u64, count: u64) -> Resu
             };
             log.seal(index, checkpoint);
         }
-        let base_offset = index * records;
-        log.note_applied(index, &[BatchOutcome::Taken { base_offset }])?;
+        let outcomes: Vec<BatchOutcome> = (0..shape.batches as u64)
+            .map(|batch| BatchOutcome::Taken {
+                base_offset: index * shape.total() + batch * shape.records as u64,
+            })
+            .collect();
+        log.note_applied(index, &outcomes)?;
     }
-    settle(log)?;
-    Ok(count * records)
+    settle(log)
 }
 
 /// Waits until the writer has done all that was asked of it.
