@@ -34,6 +34,8 @@ pub const APPENDS_WAITING_MAX: usize = 16_384;
 pub const REPLICATION_SIZE_MAX: usize = 2 << 20;
 /// Bytes of a message that a peer or a client may send.
 pub const MESSAGE_SIZE_MAX: usize = 16 << 20;
+/// Findings that opening a log reports; further ones are only logged.
+pub const FINDINGS_MAX: usize = 1_024;
 /// Bytes of a search query.
 pub const QUERY_SIZE_MAX: usize = 4 << 10;
 /// Nesting of a search query.

@@ -28,6 +28,8 @@ pub(super) struct HardStateFile {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     current: HardState,
+    /// Where the slot that was bad or behind at open stands; it is like the other now.
+    rewritten: Option<u64>,
     mutation: Mutation,
 }
 
@@ -92,10 +94,10 @@ impl HardStateFile {
             file,
             path,
             current,
+            rewritten: None,
             mutation,
         };
         if !equal {
-            tracing::warn!(file = %opened.path.display(), "one slot was bad or behind; rewritten");
             // The bad one first: torn while the other was bad, the good one would take the vote with it.
             let [first, second] = SLOTS;
             let slots = if found_first == Ok(current) {
@@ -103,12 +105,18 @@ impl HardStateFile {
             } else {
                 [first, second]
             };
+            opened.rewritten = slots.first().copied();
             opened.write(slots).map_err(|error| OpenError::Io {
                 file: opened.path.clone(),
                 source: std::io::Error::other(error.cause),
             })?;
         }
         Ok(opened)
+    }
+
+    /// Where a slot was rewritten at open.
+    pub(super) fn rewritten(&self) -> Option<u64> {
+        self.rewritten
     }
 
     pub(super) fn current(&self) -> &HardState {

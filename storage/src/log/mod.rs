@@ -31,6 +31,7 @@ mod open;
 mod purge;
 mod queue;
 mod read;
+mod recovery;
 mod scan;
 mod seal;
 mod segment;
@@ -44,6 +45,7 @@ mod writer;
 pub use self::data_dir::DirLock;
 #[cfg(feature = "mutants")]
 pub use self::mutant::Mutant;
+pub use self::recovery::{Finding, Recovery, Verdict};
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -120,6 +122,7 @@ pub struct Log {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+    recovery: Recovery,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -163,7 +166,7 @@ impl Log {
         options: LogOptions,
         mutation: Mutation,
     ) -> Result<Self, OpenError> {
-        let (shared, writer) = open::open(disk, options, mutation)?;
+        let (shared, writer, recovery) = open::open(disk, options, mutation)?;
         let writer = thread::Builder::new()
             .name(format!("log-writer-{}", shared.group))
             .spawn(move || writer.run())
@@ -174,6 +177,7 @@ impl Log {
         Ok(Self {
             handle: Arc::new(Handle {
                 shared,
+                recovery,
                 writer: Mutex::new(Some(writer)),
             }),
         })
@@ -230,6 +234,11 @@ impl Log {
     /// The last vote that is durable.
     pub fn vote(&self) -> Option<Vote> {
         self.shared().state.read().vote
+    }
+
+    /// What open found and made good.
+    pub fn recovery(&self) -> &Recovery {
+        &self.handle.recovery
     }
 
     /// What the log holds now.

@@ -17,6 +17,7 @@ use super::checkpoint::{self, TMP};
 use super::hard_state::HardStateFile;
 use super::mutant::Mutation;
 use super::queue::Queue;
+use super::recovery::{Recovery, Verdict};
 use super::scan::Scan;
 use super::segment::{SegmentFile, checkpoint_path, damage};
 use super::shared::Shared;
@@ -29,6 +30,7 @@ use super::{Checkpoint, LogOptions};
 use crate::error::{Damage, OpenError, WriteError};
 use crate::format::fields::FormatError;
 use crate::format::frame::stamp_seed;
+use crate::format::hard_state::HARD_STATE_SIZE;
 use crate::format::segment_header::SEGMENT_SIZE_MAX;
 use crate::io::Disk;
 use crate::types::EntryId;
@@ -50,12 +52,8 @@ fn write_error(file: &Path) -> impl Fn(WriteError) -> OpenError {
     }
 }
 
-/// Opens a log: what its handles share, and its writer, which is still to be started.
-pub(super) fn open(
-    disk: Arc<dyn Disk>,
-    options: LogOptions,
-    mutation: Mutation,
-) -> Result<(Arc<Shared>, Writer), OpenError> {
+/// The group's number, when the format can hold what was asked for.
+fn check_options(options: &LogOptions) -> Result<u32, OpenError> {
     let group = u32::try_from(options.group).map_err(|_| OpenError::Io {
         file: options.dir.clone(),
         source: io::Error::other(format!("group {} is over 32 bits", options.group)),
@@ -69,10 +67,21 @@ pub(super) fn open(
             )),
         });
     }
+    Ok(group)
+}
+
+/// Opens a log: what its handles share, and its writer, which is still to be started.
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    options: LogOptions,
+    mutation: Mutation,
+) -> Result<(Arc<Shared>, Writer, Recovery), OpenError> {
+    let group = check_options(&options)?;
     let log_dir = options.log_dir();
     disk.create_dir(&log_dir).map_err(io_error(&log_dir))?;
-    let names = list(disk.as_ref(), &options.dir)?;
-    let mut files = list_log(disk.as_ref(), &log_dir)?;
+    let mut recovery = Recovery::default();
+    let names = list(disk.as_ref(), &options.dir, &mut recovery)?;
+    let mut files = list_log(disk.as_ref(), &log_dir, &mut recovery)?;
     let has = |name: &str| names.iter().any(|found| found == name);
     if !has("hard-state") {
         if has("snapshot") || has("watermark") || !files.segments.is_empty() {
@@ -80,8 +89,13 @@ pub(super) fn open(
             return Err(damage(&options.hard_state_path(), 0, error).into());
         }
         HardStateFile::create(disk.as_ref(), &options, group)?;
+        recovery.note(Verdict::NewLog, &options.dir, 0, 0);
     }
     let hard_state = HardStateFile::open(disk.as_ref(), &options, group, mutation)?;
+    if let Some(slot) = hard_state.rewritten() {
+        let size = HARD_STATE_SIZE as u64;
+        recovery.note(Verdict::SlotBehind, &options.hard_state_path(), slot, size);
+    }
     let (mut watermark, found) =
         WatermarkFile::open(disk.as_ref(), &options, group, has("watermark"))?;
     let opening = Opening {
@@ -93,11 +107,14 @@ pub(super) fn open(
         watermark: found,
         mutation,
     };
-    let segments = opening.load(&mut files)?;
+    let segments = opening.load(&mut files, &mut recovery)?;
     let mut state = state(&options, &hard_state, &files.boundaries);
-    let sync_group = fill(&mut state, segments, &opening)?;
+    let sync_group = fill(&mut state, segments, &opening, &mut recovery)?;
     check_watermark(&state, &opening)?;
-    load_checkpoints(&mut state, &opening, has("snapshot"))?;
+    load_checkpoints(&mut state, &opening, has("snapshot"), &mut recovery)?;
+    if found == Found::Bad && recovery.find(Verdict::NewLog).is_none() {
+        recovery.note(Verdict::WatermarkLost, &options.watermark_path(), 0, 0);
+    }
     disk.sync_dir(&log_dir).map_err(io_error(&log_dir))?;
     let end = mark(&state, state.chain);
     watermark
@@ -117,16 +134,17 @@ pub(super) fn open(
         watermark,
         sync_group,
     };
-    Ok((shared, writer))
+    Ok((shared, writer, recovery))
 }
 
-fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, OpenError> {
+fn list(disk: &dyn Disk, dir: &Path, recovery: &mut Recovery) -> Result<Vec<String>, OpenError> {
     let names = disk.list(dir).map_err(io_error(dir))?;
     for name in &names {
         // A file that was not complete when a crash came.
         let path = dir.join(name);
         if path.extension().is_some_and(|extension| extension == TMP) {
             disk.remove(&path).map_err(io_error(&path))?;
+            recovery.note(Verdict::Leftover, &path, 0, 0);
         }
     }
     Ok(names)
@@ -139,9 +157,9 @@ struct Files {
     boundaries: BTreeSet<u64>,
 }
 
-fn list_log(disk: &dyn Disk, log_dir: &Path) -> Result<Files, OpenError> {
+fn list_log(disk: &dyn Disk, log_dir: &Path, recovery: &mut Recovery) -> Result<Files, OpenError> {
     let mut files = Files::default();
-    for name in list(disk, log_dir)? {
+    for name in list(disk, log_dir, recovery)? {
         let (stem, extension) = name.split_once('.').unwrap_or((&name, ""));
         match (stem.parse(), extension) {
             (Ok(base), "seg") => drop(files.segments.insert(base)),
@@ -180,7 +198,12 @@ fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet
 }
 
 /// Puts the segments into the state: the last sync group.
-fn fill(state: &mut State, segments: Segments, opening: &Opening<'_>) -> Result<u64, OpenError> {
+fn fill(
+    state: &mut State,
+    segments: Segments,
+    opening: &Opening<'_>,
+    recovery: &mut Recovery,
+) -> Result<u64, OpenError> {
     let mut sync_group = match opening.watermark {
         Found::Known(mark) => mark.sync_group,
         Found::Bad => 0,
@@ -203,7 +226,7 @@ fn fill(state: &mut State, segments: Segments, opening: &Opening<'_>) -> Result<
     let count = segments.scanned.len();
     for (number, (file, scan)) in segments.scanned.into_iter().enumerate() {
         if number + 1 == count {
-            settle(&file, &scan)?;
+            settle(&file, &scan, recovery)?;
         }
         sync_group = sync_group.max(scan.stamp.map_or(0, |stamp| stamp.group));
         scan.ids.iter().for_each(|id| state.push_run(*id));
@@ -234,15 +257,12 @@ fn fill(state: &mut State, segments: Segments, opening: &Opening<'_>) -> Result<
 
 /// Makes the last segment durable as it is: what a crash tore is cut off, and the last sync group is written again, since
 /// its bytes may be in the page cache alone and marked clean there by an fsync that failed.
-fn settle(file: &SegmentFile, scan: &Scan) -> Result<(), OpenError> {
+fn settle(file: &SegmentFile, scan: &Scan, recovery: &mut Recovery) -> Result<(), OpenError> {
     let failed = io_error(&file.path);
     let disk_file = file.file();
     if scan.is_torn {
-        tracing::warn!(
-            file = %file.path.display(),
-            position = scan.end,
-            "cut what an interrupted write left, which was never acknowledged"
-        );
+        let size = disk_file.size().map_err(&failed)?.saturating_sub(scan.end);
+        recovery.note(Verdict::TornTail, &file.path, scan.end, size);
         disk_file.set_size(scan.end).map_err(&failed)?;
     }
     let mut position = scan.stamp.map_or(scan.end, |stamp| stamp.start);
@@ -303,6 +323,7 @@ fn load_checkpoints(
     state: &mut State,
     opening: &Opening<'_>,
     has_snapshot: bool,
+    recovery: &mut Recovery,
 ) -> Result<(), OpenError> {
     let options = opening.options;
     let mut bad: Option<Damage> = None;
@@ -311,7 +332,7 @@ fn load_checkpoints(
             Ok(checkpoint) => Ok(Some(checkpoint)),
             // An older one and the entries behind it give the same state.
             Err(OpenError::Damaged(damage)) => {
-                tracing::warn!(%damage, "a damaged checkpoint is not used");
+                recovery.note(Verdict::LostCheckpoint, path, damage.position, 0);
                 bad.get_or_insert(damage);
                 Ok(None)
             }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::super::LogOptions;
 use super::super::hard_state::{NEW_SEQUENCE, foreign};
 use super::super::mutant::{Mutant, Mutation};
+use super::super::recovery::{Recovery, Verdict};
 use super::super::scan::{End, Scan, Scanner, is_zero_from};
 use super::super::segment::{Sealed, SegmentFile, checkpoint_path, damage, segment_path};
 use super::super::watermark::Found;
@@ -50,9 +51,13 @@ struct Candidate {
 
 impl Opening<'_> {
     /// Loads all segments; files that are purged or hold nothing are deleted.
-    pub(super) fn load(&self, files: &mut Files) -> Result<Segments, OpenError> {
-        self.delete_purged(files)?;
-        let mut candidates = self.candidates(files)?;
+    pub(super) fn load(
+        &self,
+        files: &mut Files,
+        recovery: &mut Recovery,
+    ) -> Result<Segments, OpenError> {
+        self.delete_purged(files, recovery)?;
+        let mut candidates = self.candidates(files, recovery)?;
         self.check_first(&candidates)?;
         let mut segments = Segments::default();
         let mut next: Option<(u64, u32)> = None;
@@ -64,7 +69,7 @@ impl Opening<'_> {
             if let Some((index, chain)) = next {
                 candidate.check_follows(index, chain)?;
             }
-            let sealed = candidate.open_sealed(files, self.mutation)?;
+            let sealed = candidate.open_sealed(files, self.mutation, recovery)?;
             next = match sealed {
                 Some(sealed) => {
                     if let Some((before, _)) = segments.scanned.last() {
@@ -76,10 +81,10 @@ impl Opening<'_> {
                     segments.sealed.push(sealed);
                     Some(next)
                 }
-                None => self.scan(candidate, following, &mut segments)?,
+                None => self.scan(candidate, following, &mut segments, recovery)?,
             };
         }
-        self.delete_purged_end(&mut segments)?;
+        self.delete_purged_end(&mut segments, recovery)?;
         // The last one is appended to, also when it is the last because those behind it held nothing.
         if let Some((file, scan)) = segments.scanned.last_mut() {
             file.capacity = self
@@ -99,7 +104,7 @@ impl Opening<'_> {
     }
 
     /// A purge that a crash interrupted goes on: its id was durable before the first file went.
-    fn delete_purged(&self, files: &mut Files) -> Result<(), OpenError> {
+    fn delete_purged(&self, files: &mut Files, recovery: &mut Recovery) -> Result<(), OpenError> {
         let dir = self.options.log_dir();
         let first = self.hard_state.first;
         let bases: Vec<u64> = files.segments.iter().copied().collect();
@@ -111,19 +116,27 @@ impl Opening<'_> {
                 self.hard_state.purged.is_some() && follower.is_some_and(|base| base <= first)
             };
             if is_purged {
-                self.remove(&segment_path(&dir, *base))?;
+                let path = segment_path(&dir, *base);
+                self.remove(&path)?;
+                recovery.note(Verdict::PurgedFile, &path, 0, 0);
                 files.segments.remove(base);
             }
         }
         let kept = files.boundaries.split_off(&first);
         for boundary in std::mem::replace(&mut files.boundaries, kept) {
-            self.remove(&checkpoint_path(&dir, boundary))?;
+            let path = checkpoint_path(&dir, boundary);
+            self.remove(&path)?;
+            recovery.note(Verdict::PurgedFile, &path, 0, 0);
         }
         Ok(())
     }
 
     /// The last segment goes too, when all that it holds is purged.
-    fn delete_purged_end(&self, segments: &mut Segments) -> Result<(), OpenError> {
+    fn delete_purged_end(
+        &self,
+        segments: &mut Segments,
+        recovery: &mut Recovery,
+    ) -> Result<(), OpenError> {
         let first = self.hard_state.first;
         let scanned_end = |(file, scan): &(SegmentFile, Scan)| file.base + scan.frames.len() as u64;
         if segments
@@ -133,6 +146,7 @@ impl Opening<'_> {
         {
             for (file, _) in segments.scanned.drain(..) {
                 self.remove(&file.path)?;
+                recovery.note(Verdict::PurgedFile, &file.path, 0, 0);
             }
         }
         if segments.scanned.is_empty()
@@ -143,23 +157,33 @@ impl Opening<'_> {
         {
             for sealed in segments.sealed.drain(..) {
                 self.remove(sealed.path())?;
+                recovery.note(Verdict::PurgedFile, sealed.path(), 0, 0);
             }
         }
         Ok(())
     }
 
-    fn candidates(&self, files: &Files) -> Result<Vec<Candidate>, OpenError> {
+    fn candidates(
+        &self,
+        files: &Files,
+        recovery: &mut Recovery,
+    ) -> Result<Vec<Candidate>, OpenError> {
         let mut candidates = Vec::new();
         for base in &files.segments {
             let is_last = files.segments.last() == Some(base);
-            candidates.extend(self.candidate(*base, is_last)?);
+            candidates.extend(self.candidate(*base, is_last, recovery)?);
         }
         Ok(candidates)
     }
 
     /// Opens a file and checks its header. `None` when it was deleted: the last one, whose header a crash kept from
     /// becoming durable, and which therefore never held a frame.
-    fn candidate(&self, base: u64, is_last: bool) -> Result<Option<Candidate>, OpenError> {
+    fn candidate(
+        &self,
+        base: u64,
+        is_last: bool,
+        recovery: &mut Recovery,
+    ) -> Result<Option<Candidate>, OpenError> {
         let path = segment_path(&self.options.log_dir(), base);
         let failed = io_error(&path);
         let file = self.disk.open(&path).map_err(&failed)?;
@@ -187,6 +211,7 @@ impl Opening<'_> {
                 let frames = SEGMENT_HEADER_SIZE as u64;
                 if may_be_new && is_zero_from(file.as_ref(), &path, size, frames)? {
                     self.remove(&path)?;
+                    recovery.note(Verdict::UnbornSegment, &path, 0, size);
                     return Ok(None);
                 }
                 return Err(damage(&path, 0, error).into());
@@ -256,6 +281,7 @@ impl Opening<'_> {
         candidate: &Candidate,
         following: Option<SegmentHeader>,
         segments: &mut Segments,
+        recovery: &mut Recovery,
     ) -> Result<Option<(u64, u32)>, OpenError> {
         let end = match following {
             Some(next) => End::Next {
@@ -282,6 +308,18 @@ impl Opening<'_> {
         .run(end)?;
         if scan.frames.is_empty() && following.is_none() {
             self.remove(&candidate.path)?;
+            let at = SEGMENT_HEADER_SIZE as u64;
+            let verdict = if scan.is_torn {
+                Verdict::TornTail
+            } else {
+                Verdict::EmptySegment
+            };
+            recovery.note(
+                verdict,
+                &candidate.path,
+                at,
+                candidate.size.saturating_sub(at),
+            );
             return Ok(None);
         }
         let next = (
@@ -303,7 +341,12 @@ impl Opening<'_> {
 impl Candidate {
     /// The segment as a sealed one, if its footer is there. A footer that is not whole is what an interrupted sealing
     /// leaves, unless a checkpoint that is written after it is there.
-    fn open_sealed(&self, files: &Files, mutation: Mutation) -> Result<Option<Sealed>, OpenError> {
+    fn open_sealed(
+        &self,
+        files: &Files,
+        mutation: Mutation,
+        recovery: &mut Recovery,
+    ) -> Result<Option<Sealed>, OpenError> {
         let behind = self.header.base.saturating_add(1);
         let was_sealed = files.boundaries.range(behind..).next().is_some();
         let unsealed = |error: FormatError| {
@@ -350,6 +393,12 @@ impl Candidate {
         let end = footer.frames_end;
         // Nothing may be written while it is mapped.
         drop(sealed);
+        recovery.note(
+            Verdict::UnprovenFooter,
+            &self.path,
+            end,
+            self.size.saturating_sub(end),
+        );
         self.make_footer_durable(end).map_err(&failed)?;
         let map = self.file.map().map_err(&failed)?;
         match Sealed::open(&self.path, map, mutation) {
