@@ -61,26 +61,40 @@ impl CheckpointFile {
 
     /// Decodes and checks a whole file.
     pub fn decode(bytes: &Bytes) -> Result<Self, FormatError> {
-        if bytes.len() < CHECKPOINT_HEADER_SIZE {
-            return Err(FormatError::bad(bytes.len(), "checkpoint: cut short"));
-        }
-        check_envelope(bytes, MAGIC, CHECKPOINT_VERSION, CRC_AT, "checkpoint")?;
+        let header = CheckpointHeader::decode(bytes)?;
         let body = bytes.slice(CHECKPOINT_HEADER_SIZE..);
-        let size = u64_at(bytes, BODY_SIZE_AT);
-        if body.len() as u64 != size {
-            let found = body.len();
-            return Err(FormatError::bad(
-                CHECKPOINT_HEADER_SIZE,
-                format!("checkpoint: body of {size} bytes expected, {found} found"),
-            ));
-        }
-        let (expected, found) = (u32_at(bytes, BODY_CRC_AT), crc32fast::hash(&body));
-        if expected != found {
-            return Err(FormatError::bad(
-                CHECKPOINT_HEADER_SIZE,
-                format!("checkpoint body: crc {expected:08x} expected, {found:08x} found"),
-            ));
-        }
+        header.check_body(body.len() as u64, crc32fast::hash(&body))?;
+        Ok(Self {
+            group: header.group,
+            cluster_id: header.cluster_id,
+            applied: header.applied,
+            body,
+        })
+    }
+}
+
+/// What stands in front of a checkpoint's body, for one who reads that bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointHeader {
+    /// The Raft group.
+    pub group: u32,
+    /// The cluster.
+    pub cluster_id: [u8; 16],
+    /// The last entry that it contains.
+    pub applied: EntryId,
+    /// Bytes of the body.
+    pub body_size: u64,
+    /// crc32 of the body.
+    pub body_crc: u32,
+}
+
+impl CheckpointHeader {
+    /// Decodes and checks the header at the start of these bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let Some(bytes) = bytes.get(..CHECKPOINT_HEADER_SIZE) else {
+            return Err(FormatError::bad(bytes.len(), "checkpoint: cut short"));
+        };
+        check_envelope(bytes, MAGIC, CHECKPOINT_VERSION, CRC_AT, "checkpoint")?;
         Ok(Self {
             group: u32_at(bytes, GROUP_AT),
             cluster_id: array_at(bytes, CLUSTER_AT),
@@ -89,8 +103,28 @@ impl CheckpointFile {
                 node: u64_at(bytes, NODE_AT),
                 index: u64_at(bytes, INDEX_AT),
             },
-            body,
+            body_size: u64_at(bytes, BODY_SIZE_AT),
+            body_crc: u32_at(bytes, BODY_CRC_AT),
         })
+    }
+
+    /// Whether a body of that size and crc is the one that was written.
+    pub fn check_body(&self, size: u64, crc: u32) -> Result<(), FormatError> {
+        if size != self.body_size {
+            let expected = self.body_size;
+            return Err(FormatError::bad(
+                CHECKPOINT_HEADER_SIZE,
+                format!("checkpoint: body of {expected} bytes expected, {size} found"),
+            ));
+        }
+        if crc != self.body_crc {
+            let expected = self.body_crc;
+            return Err(FormatError::bad(
+                CHECKPOINT_HEADER_SIZE,
+                format!("checkpoint body: crc {expected:08x} expected, {crc:08x} found"),
+            ));
+        }
+        Ok(())
     }
 }
 

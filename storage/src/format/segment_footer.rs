@@ -8,8 +8,8 @@ mod rows;
 
 use std::cmp::Ordering;
 
-use self::rows::{FRAME_ROW_SIZE, LOG_ROW_SIZE, LOG_SUMMARY_SIZE, REFUSED_ROW_SIZE, TERM_ROW_SIZE};
-pub use self::rows::{FrameRow, LogRow, LogSummary};
+pub use self::rows::{FRAME_ROW_SIZE, FrameRow, LogRow, LogSummary};
+use self::rows::{LOG_ROW_SIZE, LOG_SUMMARY_SIZE, REFUSED_ROW_SIZE, TERM_ROW_SIZE};
 use super::fields::{
     FormatError, array_at, check_envelope, crc_before, i64_at, put, u32_at, u64_at,
 };
@@ -188,6 +188,19 @@ impl Section {
     }
 }
 
+/// A section, for one who reads it bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SectionPlace {
+    /// What it holds.
+    pub name: &'static str,
+    /// Where it begins in the file.
+    pub position: u64,
+    /// Bytes.
+    pub size: u64,
+    /// crc32 of its bytes.
+    pub crc: u32,
+}
+
 /// A sealed segment's trailer: where its sections are. Small; the rows stay in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Footer {
@@ -225,37 +238,45 @@ impl Footer {
     /// Decodes the trailer at the end of a whole file, and checks the small sections. Positions are the file's.
     pub fn decode(file: &[u8]) -> Result<Self, FormatError> {
         let at = file.len().saturating_sub(TRAILER_SIZE);
-        let trailer: [u8; TRAILER_SIZE] = array_at(file, at);
-        check_envelope(&trailer, MAGIC, SEGMENT_VERSION, CRC_AT, "segment footer").map_err(
+        let footer = Self::decode_trailer(&array_at(file, at), at as u64)?;
+        footer.refused.check(file, "refused batches")?;
+        footer.logs.check(file, "logs")?;
+        footer.terms.check(file, "terms")?;
+        Ok(footer)
+    }
+
+    /// Decodes a trailer that stands at `at`, for one who reads the sections bit by bit: no section is checked.
+    pub fn decode_trailer(trailer: &[u8; TRAILER_SIZE], at: u64) -> Result<Self, FormatError> {
+        check_envelope(trailer, MAGIC, SEGMENT_VERSION, CRC_AT, "segment footer").map_err(
             |error| match error {
                 FormatError::Bad { position, what } => FormatError::Bad {
-                    position: position + at as u64,
+                    position: position + at,
                     what,
                 },
                 version @ FormatError::Version { .. } => version,
             },
         )?;
-        let mut position = u64_at(&trailer, FRAMES_END_AT);
+        let mut position = u64_at(trailer, FRAMES_END_AT);
         let [frames, rows, refused, logs, terms] = std::array::from_fn(|number| {
             let section_at = SECTIONS_AT + number * SECTION_SIZE;
             let section = Section {
                 position,
-                rows: u32_at(&trailer, section_at),
+                rows: u32_at(trailer, section_at),
                 row_size: ROW_SIZES.get(number).copied().unwrap_or_default(),
-                crc: u32_at(&trailer, section_at + 4),
+                crc: u32_at(trailer, section_at + 4),
             };
             position = section.end();
             section
         });
         let footer = Self {
-            group: u32_at(&trailer, GROUP_AT),
-            cluster_id: array_at(&trailer, CLUSTER_AT),
-            base: u64_at(&trailer, BASE_AT),
-            last: u64_at(&trailer, LAST_AT),
-            chain_start: u32_at(&trailer, CHAIN_START_AT),
-            chain_end: u32_at(&trailer, CHAIN_END_AT),
-            sync_group: u64_at(&trailer, SYNC_GROUP_AT),
-            frames_end: u64_at(&trailer, FRAMES_END_AT),
+            group: u32_at(trailer, GROUP_AT),
+            cluster_id: array_at(trailer, CLUSTER_AT),
+            base: u64_at(trailer, BASE_AT),
+            last: u64_at(trailer, LAST_AT),
+            chain_start: u32_at(trailer, CHAIN_START_AT),
+            chain_end: u32_at(trailer, CHAIN_END_AT),
+            sync_group: u64_at(trailer, SYNC_GROUP_AT),
+            frames_end: u64_at(trailer, FRAMES_END_AT),
             frames,
             rows,
             refused,
@@ -266,16 +287,30 @@ impl Footer {
             .last
             .checked_add(1)
             .and_then(|next| next.checked_sub(footer.base));
-        if position != at as u64 || counted != Some(u64::from(frames.rows)) {
-            return Err(FormatError::bad(
-                at,
-                "segment footer: its sections do not fill it",
-            ));
+        if position != at || counted != Some(u64::from(frames.rows)) {
+            return Err(FormatError::Bad {
+                position: at,
+                what: "segment footer: its sections do not fill it".to_owned(),
+            });
         }
-        footer.refused.check(file, "refused batches")?;
-        footer.logs.check(file, "logs")?;
-        footer.terms.check(file, "terms")?;
         Ok(footer)
+    }
+
+    /// Where the sections stand, in the order of the file, and what their bytes must give.
+    pub fn sections(&self) -> [SectionPlace; SECTIONS] {
+        let of = |name, section: &Section| SectionPlace {
+            name,
+            position: section.position,
+            size: section.end().saturating_sub(section.position),
+            crc: section.crc,
+        };
+        [
+            of("frames", &self.frames),
+            of("log rows", &self.rows),
+            of("refused batches", &self.refused),
+            of("logs", &self.logs),
+            of("terms", &self.terms),
+        ]
     }
 
     /// Checks the big sections too.

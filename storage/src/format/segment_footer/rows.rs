@@ -7,7 +7,8 @@ use std::cmp::Ordering;
 use crate::format::fields::{array_at, i64_at, put, u32_at, u64_at};
 use crate::types::{EntryKind, LogId};
 
-pub(super) const FRAME_ROW_SIZE: usize = 16;
+/// Bytes of a [`FrameRow`].
+pub const FRAME_ROW_SIZE: usize = 16;
 pub(super) const LOG_ROW_SIZE: usize = 32;
 pub(super) const REFUSED_ROW_SIZE: usize = 8;
 pub(super) const LOG_SUMMARY_SIZE: usize = 64;
@@ -37,7 +38,8 @@ impl FrameRow {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Decodes a row; `None` when it names no kind of entry. Not proven: the frame that it points to proves it.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let [kind] = array_at(bytes, 12);
         Some(Self {
             position: u64::from(u32_at(bytes, 0)) * 8,
