@@ -20,3 +20,14 @@ pub(super) fn map(file: &File) -> io::Result<Map> {
     let map = unsafe { memmap2::Mmap::map(file)? };
     Ok(Map::mapped(map))
 }
+
+/// Takes a range of a map out of this process's pages; the system reads them again when they are asked for.
+#[expect(
+    unsafe_code,
+    reason = "the advice is unsafe for maps whose bytes are nowhere else; this is the one place"
+)]
+pub(super) fn forget(map: &memmap2::Mmap, from: usize, size: usize) -> io::Result<()> {
+    // SAFETY: the advice would lose what was written to a private map. This one is shared and read-only, over a file
+    // that is not changed while the map lives: the pages come back with the bytes that they had.
+    unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, size) }
+}

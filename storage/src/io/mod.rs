@@ -28,6 +28,10 @@ pub trait Disk: Debug + Send + Sync {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Opens an existing file to read and write.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens an existing file to read, also one that may not be written.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
     /// Creates an empty file, or empties the one that is there. Its name is durable after [`Disk::sync_dir`].
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name, replacing what has it. Durable after [`Disk::sync_dir`].
@@ -74,6 +78,17 @@ enum Backing {
 impl Map {
     fn mapped(map: memmap2::Mmap) -> Self {
         Self(Backing::Mapped(map))
+    }
+
+    /// Lets go of the pages of a range that memory holds: [`DiskFile::forget`] leaves those alone that are mapped.
+    pub fn forget(&self, position: u64, size: u64) -> io::Result<()> {
+        let Backing::Mapped(map) = &self.0 else {
+            return Ok(());
+        };
+        let from = usize::try_from(position).map_err(io::Error::other)?;
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        let from = from.min(map.len());
+        mmap::forget(map, from, size.min(map.len() - from))
     }
 }
 

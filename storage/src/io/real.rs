@@ -56,6 +56,12 @@ impl Disk for RealDisk {
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the disk")]
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = File::open(path)?;
+        Ok(Arc::new(RealFile { file }))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the disk")]
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new()
             .read(true)
