@@ -33,12 +33,14 @@ mod queue;
 mod read;
 mod recovery;
 mod scan;
+mod scrub;
 mod seal;
 mod segment;
 mod shared;
 mod state;
 mod tail;
 mod truncate;
+mod verify;
 mod watermark;
 mod writer;
 
@@ -46,6 +48,8 @@ pub use self::data_dir::DirLock;
 #[cfg(feature = "mutants")]
 pub use self::mutant::Mutant;
 pub use self::recovery::{Finding, Recovery, Verdict};
+pub use self::scrub::{ScrubProgress, ScrubStep, Scrubber};
+pub use self::verify::Fault;
 
 /// How a log is opened.
 #[derive(Debug, Clone)]

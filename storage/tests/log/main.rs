@@ -4,4 +4,5 @@ mod corruption;
 mod engine;
 mod making_good;
 mod model;
+mod scrub;
 mod support;

@@ -66,6 +66,12 @@ impl Sealed {
         self.map.len() as u64
     }
 
+    /// Lets go of what the map holds in memory of a range, so that the next read of the file asks the disk.
+    pub(in crate::log) fn forget(&self, position: u64, size: u64) {
+        // Where the system does not do it, the copy in memory is read again: right, and not proof of the disk.
+        drop(self.map.forget(position, size));
+    }
+
     /// The number of an entry's frame.
     pub(in crate::log) fn frame_number(&self, index: u64) -> u32 {
         u32::try_from(index.saturating_sub(self.base())).unwrap_or(u32::MAX)
