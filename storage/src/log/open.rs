@@ -183,6 +183,7 @@ fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet
         cuts: VecDeque::new(),
         runs: VecDeque::new(),
         sealed: VecDeque::new(),
+        sealed_size: 0,
         active: VecDeque::new(),
         tail: Tail::new(hard_state.first, options.tail_size),
         directory: HashMap::new(),
@@ -221,7 +222,7 @@ fn fill(
             index: last,
             ..*run
         });
-        state.sealed.push_back(sealed);
+        state.push_sealed(sealed);
     }
     let count = segments.scanned.len();
     for (number, (file, scan)) in segments.scanned.into_iter().enumerate() {

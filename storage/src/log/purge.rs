@@ -47,9 +47,8 @@ fn purge_within(state: &mut State, id: EntryId, done: Done) -> Purge {
         None if id.index < state.first => state.chain_start,
         None => state.chain_before(first),
     };
-    let mut delete = Vec::new();
     let sealed = state.sealed.partition_point(|sealed| sealed.last() < first);
-    delete.extend(state.sealed.drain(..sealed).map(|sealed| sealed.base()));
+    let mut delete = state.drain_sealed(sealed);
     if state.sealed.is_empty() {
         let active = state
             .active
@@ -81,8 +80,7 @@ fn purge_within(state: &mut State, id: EntryId, done: Done) -> Purge {
 
 /// The log is empty and goes on at the next index.
 fn restart_behind(state: &mut State, id: EntryId, done: Done) -> Purge {
-    let sealed = state.sealed.drain(..).map(|sealed| sealed.base());
-    let mut delete: Vec<u64> = sealed.collect();
+    let mut delete = state.drain_sealed(state.sealed.len());
     delete.extend(state.active.drain(..).map(|active| active.base()));
     let first = id.index + 1;
     forget_below(state, first);

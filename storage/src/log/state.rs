@@ -78,6 +78,8 @@ pub(super) struct State {
     /// The first entry of each (term, leader).
     pub(super) runs: VecDeque<EntryId>,
     pub(super) sealed: VecDeque<Arc<Sealed>>,
+    /// Bytes of the sealed segments' files: summed up where they come and go, for it is asked with every append.
+    pub(super) sealed_size: u64,
     pub(super) active: VecDeque<Active>,
     pub(super) tail: Tail,
     pub(super) directory: HashMap<LogId, VecDeque<SealedRange>>,
@@ -295,7 +297,20 @@ impl State {
         self.active.pop_front();
         self.drop_rows_below(last + 1);
         self.list(&sealed);
+        self.push_sealed(sealed);
+    }
+
+    /// Adds a sealed segment behind the others.
+    pub(super) fn push_sealed(&mut self, sealed: Arc<Sealed>) {
+        self.sealed_size += sealed.size();
         self.sealed.push_back(sealed);
+    }
+
+    /// Forgets the oldest sealed segments, so many of them: their base indexes.
+    pub(super) fn drain_sealed(&mut self, count: usize) -> Vec<u64> {
+        let gone: Vec<Arc<Sealed>> = self.sealed.drain(..count).collect();
+        self.sealed_size -= gone.iter().map(|sealed| sealed.size()).sum::<u64>();
+        gone.iter().map(|sealed| sealed.base()).collect()
     }
 
     /// Enters a sealed segment's logs in the directory.
@@ -338,9 +353,8 @@ impl State {
 
     /// Bytes of segment files.
     fn disk_size(&self) -> u64 {
-        let sealed = self.sealed.iter().map(|sealed| sealed.size());
         let active = self.active.iter().map(|active| active.file.capacity);
-        sealed.chain(active).sum()
+        self.sealed_size + active.sum::<u64>()
     }
 
     pub(super) fn summary(&self) -> LogState {

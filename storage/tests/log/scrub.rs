@@ -292,6 +292,8 @@ fn what_is_purged_meanwhile_is_skipped_and_what_is_sealed_meanwhile_is_taken_in(
     );
     assert_eq!(scrubber.faults(), [], "what is purged is not damaged");
     assert!(seen >= total, "{seen} of {total}");
+    let files: u64 = segments(dir.path()).iter().map(|file| size(file)).sum();
+    assert_eq!(log.state().disk_size, files);
 }
 
 fn sealed_sizes(dir: &Path) -> u64 {
