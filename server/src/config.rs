@@ -84,6 +84,8 @@ pub struct LogConfig {
     pub segment_size: u64,
     /// Bytes of recent entries kept in memory.
     pub tail_size: usize,
+    /// Bytes that must be free on the disk for an append to be taken; 0: none.
+    pub free_size_min: u64,
 }
 
 /// The part of consensus.

@@ -32,7 +32,7 @@ const fn key(
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 15] = [
+pub const KEYS: [Key; 16] = [
     key(
         "data_dir",
         "data-dir",
@@ -95,6 +95,13 @@ pub const KEYS: [Key; 15] = [
         "INKSTONE_LOG_TAIL_SIZE",
         "BYTES",
         "Recent entries kept in memory [default: 64MiB]",
+    ),
+    key(
+        "log.free_size_min",
+        "log-free-size-min",
+        "INKSTONE_LOG_FREE_SIZE_MIN",
+        "BYTES",
+        "Appends are refused while less is free on the disk [default: 512MiB, or 2 segments]",
     ),
     key(
         "raft.heartbeat_ms",

@@ -158,16 +158,26 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
         peer_advertise: field("peer_advertise").advertise(("peer_listen", peer_listen))?,
         bootstrap_expect: bootstrap_expect(&field("bootstrap_expect"), &seeds)?,
         seeds,
-        log: LogConfig {
-            segment_size: field("log.segment_size").size(128 * MIB, (16 * MIB, 4 * GIB))?,
-            tail_size: field("log.tail_size").memory(64 * MIB, (MIB, 16 * GIB))?,
-        },
+        log: log(&field)?,
         raft: raft(&field)?,
         search: SearchConfig {
             enabled: field("search.enabled").boolean(true)?,
             commit_interval: field("search.commit_interval_ms").millis(1_000, (50, 60_000))?,
             writer_memory: field("search.writer_memory").memory(64 * MIB, (15 * MIB, 4 * GIB))?,
         },
+    })
+}
+
+fn log<'a>(field: &impl Fn(&'static str) -> Field<'a>) -> Result<LogConfig, ConfigError> {
+    /// No disk is larger: a mark that is never reached is a way to stop appends.
+    const FREE_MAX: u64 = 1 << 60;
+    let segment_size = field("log.segment_size").size(128 * MIB, (16 * MIB, 4 * GIB))?;
+    // What is refused last must still fit: a segment that is begun, the next one, checkpoints and the index's commits.
+    let free_size_min = (2 * segment_size).max(512 * MIB);
+    Ok(LogConfig {
+        segment_size,
+        tail_size: field("log.tail_size").memory(64 * MIB, (MIB, 16 * GIB))?,
+        free_size_min: field("log.free_size_min").size(free_size_min, (0, FREE_MAX))?,
     })
 }
 
@@ -276,6 +286,7 @@ fn value_of(config: &Config, key: &Key) -> Option<Value> {
         }
         "log.segment_size" => size(config.log.segment_size),
         "log.tail_size" => size(config.log.tail_size as u64),
+        "log.free_size_min" => size(config.log.free_size_min),
         "raft.heartbeat_ms" => millis(config.raft.heartbeat),
         "raft.election_min_ms" => millis(config.raft.election_min),
         "raft.election_max_ms" => millis(config.raft.election_max),

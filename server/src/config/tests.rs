@@ -122,6 +122,8 @@ fn every_bound_holds() {
         ("log.segment_size", "99999999999999999999"),
         ("log.segment_size", "18446744073709551615GiB"),
         ("log.tail_size", "0"),
+        ("log.free_size_min", "-1"),
+        ("log.free_size_min", "some"),
         ("raft.heartbeat_ms", "1"),
         ("raft.heartbeat_ms", "1000"),
         ("raft.election_min_ms", "400"),
@@ -155,6 +157,16 @@ fn what_is_allowed_is_taken() {
         config.client_address(config.client_listen),
         "node-1.example.org:7420"
     );
+}
+
+#[test]
+fn the_low_water_mark_grows_with_the_segments_and_can_be_switched_off() {
+    let mark =
+        |settings: &[(&'static str, &str)]| with(settings).expect("allowed").log.free_size_min;
+    assert_eq!(mark(&[]), 512 << 20);
+    assert_eq!(mark(&[("log.segment_size", "1GiB")]), 2 << 30);
+    assert_eq!(mark(&[("log.free_size_min", "0")]), 0);
+    assert_eq!(mark(&[("log.free_size_min", "1048576GiB")]), 1 << 50);
 }
 
 #[test]
