@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use inkstone_proto::v1::NodeInfo;
 use inkstone_storage::error::OpenError;
-use inkstone_storage::log::{DirLock, Log, LogOptions};
+use inkstone_storage::log::{DirLock, Log, LogOptions, Spare};
 use inkstone_storage::types::{Identity, NO_CLUSTER};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -293,6 +293,8 @@ async fn open_group(
         segment_size: config.log.segment_size,
         tail_size: config.log.tail_size,
         queue_size: WRITER_QUEUE_SIZE,
+        free_size_min: config.log.free_size_min,
+        spare: Spare::Background,
     };
     let opened = tokio::task::spawn_blocking(move || Log::open(options)).await;
     let log = opened.map_err(|error| Fatal(error.to_string()))??;

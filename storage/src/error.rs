@@ -3,8 +3,9 @@
 //! Promises: every variant that concerns bytes on disk names the file, the position, what was expected and what was
 //! found. Must not know: gRPC codes, Raft's errors.
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Bytes on disk that are not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,13 +19,73 @@ pub struct Damage {
     pub what: String,
 }
 
+/// What ended a log's writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteErrorKind {
+    /// The disk, or the owner's part of it, has no room.
+    Full,
+    /// Any other failure of the disk.
+    Disk,
+    /// A panic on the writer thread: a bug.
+    Panic,
+}
+
+impl fmt::Display for WriteErrorKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Full => "the log has stopped because the disk is full",
+            Self::Disk => "the log has stopped after a failed write",
+            Self::Panic => "the log has stopped after a panic of its writer",
+        })
+    }
+}
+
 /// A write, sync or other change of the disk failed, or an earlier one did: the log takes no more (it is latched), and
 /// what was under way may or may not be durable.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the log has stopped after a failed write: {cause}")]
+#[error("{kind}: {cause}")]
 pub struct WriteError {
+    /// What kind of failure it was.
+    pub kind: WriteErrorKind,
     /// The first failure.
     pub cause: String,
+}
+
+impl WriteError {
+    /// The failure of an operation on `file`.
+    pub(crate) fn of(file: &Path, error: &io::Error) -> Self {
+        Self {
+            kind: if is_full(error) {
+                WriteErrorKind::Full
+            } else {
+                WriteErrorKind::Disk
+            },
+            cause: format!("{}: {error}", file.display()),
+        }
+    }
+}
+
+/// Whether an operation failed because there is no room: nothing is wrong with the disk.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// The disk has little room left: an append is refused before it is written, and had no effect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{dir}: {free_size} bytes are free, and appends are taken from {free_size_min} on",
+    dir = dir.display()
+)]
+pub struct LowSpace {
+    /// The group's directory.
+    pub dir: PathBuf,
+    /// Bytes that files there can still take.
+    pub free_size: u64,
+    /// The low-water mark.
+    pub free_size_min: u64,
 }
 
 /// A read that did not give its bytes.

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use inkstone_storage::error::WriteError;
 use inkstone_storage::format::batch::{EncodedBatch, join};
-use inkstone_storage::log::{Checkpoint, DirLock, Done, Log, LogOptions};
+use inkstone_storage::log::{Checkpoint, DirLock, Done, Log, LogOptions, Spare};
 use inkstone_storage::types::{
     BatchOutcome, Codec, Entry, EntryId, EntryKind, Identity, LogId, NewRecord, Producer, Vote,
 };
@@ -47,6 +47,8 @@ fn options(data: &Path) -> LogOptions {
         segment_size: 6144,
         tail_size: 0,
         queue_size: 1 << 20,
+        free_size_min: 0,
+        spare: Spare::Background,
     }
 }
 

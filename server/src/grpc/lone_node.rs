@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use inkstone_proto::v1::{AppendRequest, CreateLogRequest, NewRecord};
-use inkstone_storage::log::{Log, LogOptions};
+use inkstone_storage::log::{Log, LogOptions, Spare};
 use inkstone_storage::types::Identity;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -148,6 +148,8 @@ async fn open_group(dir: &TempDir, clock: Clock) -> Group {
         segment_size: 4 << 20,
         tail_size: 1 << 20,
         queue_size: 8 << 20,
+        free_size_min: 0,
+        spare: Spare::Background,
     })
     .expect("a new log");
     Group::open(GroupOptions {

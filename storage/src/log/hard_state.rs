@@ -137,9 +137,7 @@ impl HardStateFile {
             self.file
                 .write_at(&[IoSlice::new(&bytes)], at)
                 .and_then(|()| self.sync())
-                .map_err(|error| WriteError {
-                    cause: format!("{}: {error}", self.path.display()),
-                })?;
+                .map_err(|error| WriteError::of(&self.path, &error))?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use self::queue::Job;
 use self::segment::Check;
 use self::shared::Shared;
 
-use crate::error::{OpenError, ReadError, WriteError};
+use crate::error::{LowSpace, OpenError, ReadError, WriteError, WriteErrorKind};
 use crate::io::{Disk, RealDisk};
 use crate::types::{BatchOutcome, Entry, EntryId, Identity, LogId, Record, Vote};
 
@@ -37,6 +37,8 @@ mod scrub;
 mod seal;
 mod segment;
 mod shared;
+mod space;
+mod spare;
 mod state;
 mod tail;
 mod truncate;
@@ -49,6 +51,7 @@ pub use self::data_dir::DirLock;
 pub use self::mutant::Mutant;
 pub use self::recovery::{Finding, Recovery, Verdict};
 pub use self::scrub::{ScrubProgress, ScrubStep, Scrubber};
+pub use self::spare::Spare;
 pub use self::verify::Fault;
 
 /// How a log is opened.
@@ -66,6 +69,11 @@ pub struct LogOptions {
     pub tail_size: usize,
     /// Bytes of entries that may wait for the writer thread.
     pub queue_size: usize,
+    /// Bytes that must be free on the disk for [`Log::check_space`] to let an append pass: the low-water mark. What is
+    /// below it is left for Raft's own entries, checkpoints and snapshots. 0: none.
+    pub free_size_min: u64,
+    /// Who makes the next segment's file ready.
+    pub spare: Spare,
 }
 
 /// Called once, from the writer thread, in the order of the calls, when the change is durable or the log has stopped.
@@ -202,6 +210,13 @@ impl Log {
         append::append(self.shared(), entries, done)
     }
 
+    /// Refuses when less than `free_size_min` is free on the disk. To be asked before something is proposed that would be
+    /// appended here: [`Log::append`] itself refuses nothing for want of room, since Raft must be able to write what it
+    /// has decided. Asks the file system, which answers from memory in about a microsecond.
+    pub fn check_space(&self) -> Result<(), LowSpace> {
+        space::check(self.shared())
+    }
+
     /// Whether fewer than `queue_size` bytes wait for the writer.
     pub fn has_room(&self) -> bool {
         self.shared().queue.has_room()
@@ -333,6 +348,7 @@ impl Log {
         self.shared().queue.push([Job::Snapshot(file, done)])?;
         answered.recv().unwrap_or_else(|_| {
             Err(WriteError {
+                kind: WriteErrorKind::Panic,
                 cause: "the writer thread is gone".to_owned(),
             })
         })

@@ -21,6 +21,7 @@ use super::recovery::{Recovery, Verdict};
 use super::scan::Scan;
 use super::segment::{SegmentFile, checkpoint_path, damage};
 use super::shared::Shared;
+use super::spare::SpareMaker;
 use super::state::State;
 use super::tail::Tail;
 use super::truncate::mark;
@@ -133,6 +134,7 @@ pub(super) fn open(
         hard_state,
         watermark,
         sync_group,
+        spare: SpareMaker::start(Arc::clone(&shared.disk), &shared.options),
     };
     Ok((shared, writer, recovery))
 }
@@ -277,8 +279,7 @@ fn settle(file: &SegmentFile, scan: &Scan, recovery: &mut Recovery) -> Result<()
             .map_err(&failed)?;
         position += size as u64;
     }
-    disk_file
-        .allocate(file.capacity)
+    file.reserve()
         .and_then(|()| disk_file.sync())
         .map_err(&failed)
 }

@@ -156,8 +156,6 @@ impl WatermarkFile {
     }
 
     fn failed(&self, error: &std::io::Error) -> WriteError {
-        WriteError {
-            cause: format!("{}: {error}", self.path.display()),
-        }
+        WriteError::of(&self.path, error)
     }
 }

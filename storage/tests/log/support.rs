@@ -9,7 +9,7 @@ use bytes::Bytes;
 use inkstone_storage::error::{OpenError, WriteError};
 use inkstone_storage::format::batch::{EncodedBatch, join};
 use inkstone_storage::io::{Disk, DiskFile, Map, RealDisk};
-use inkstone_storage::log::{Checkpoint, Done, Log, LogOptions};
+use inkstone_storage::log::{Checkpoint, Done, Log, LogOptions, Spare};
 use inkstone_storage::types::{Entry, EntryId, EntryKind, Identity, LogId, NewRecord};
 
 pub(crate) const HEADER: usize = 4096;
@@ -25,6 +25,8 @@ pub(crate) fn options(dir: &Path) -> LogOptions {
         segment_size: 16 << 10,
         tail_size: 0,
         queue_size: 1 << 20,
+        free_size_min: 0,
+        spare: Spare::Background,
     }
 }
 

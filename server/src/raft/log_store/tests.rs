@@ -1,6 +1,6 @@
 //! openraft's own suite on the real store, and what it leaves out: reopening.
 
-use inkstone_storage::log::LogOptions;
+use inkstone_storage::log::{LogOptions, Spare};
 use inkstone_storage::types::Identity;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -20,6 +20,8 @@ fn open(dir: &TempDir) -> (LogStore, StateMachine) {
         segment_size: 64 << 10,
         tail_size: 1 << 20,
         queue_size: 1 << 20,
+        free_size_min: 0,
+        spare: Spare::Background,
     })
     .expect("an empty directory opens");
     let reads = Blocking::new(4, 64);

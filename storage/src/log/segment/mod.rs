@@ -6,12 +6,13 @@
 mod active;
 mod sealed;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 pub(super) use self::active::{Active, FrameMeta, FrameRun};
 pub(super) use self::sealed::Sealed;
-use crate::error::Damage;
+use crate::error::{Damage, is_full};
 use crate::format::fields::FormatError;
 use crate::io::DiskFile;
 
@@ -64,6 +65,18 @@ impl SegmentFile {
         self.file
             .get()
             .expect("a frame is durable only in a file that was created")
+    }
+
+    /// Reserves its space again after it was cut. A full disk is no reason to stop: the next frames are written where
+    /// there is room, or fail.
+    pub(super) fn reserve(&self) -> io::Result<()> {
+        match self.file().allocate(self.capacity) {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(file = %self.path.display(), %error, "no space is reserved for what follows");
+                Ok(())
+            }
+            reserved => reserved,
+        }
     }
 }
 

@@ -1,0 +1,28 @@
+//! The low-water mark: appends are refused while there is still room for what must be written.
+//!
+//! Promises: a refusal comes before anything was written, and says how much is free and how much must be. Must not know:
+//! who else fills the disk.
+
+use super::shared::Shared;
+use crate::error::LowSpace;
+
+/// Whether an append may be proposed.
+pub(super) fn check(shared: &Shared) -> Result<(), LowSpace> {
+    let options = &shared.options;
+    if options.free_size_min == 0 {
+        return Ok(());
+    }
+    match shared.disk.free_size(&options.dir) {
+        Ok(free_size) if free_size < options.free_size_min => Err(LowSpace {
+            dir: options.dir.clone(),
+            free_size,
+            free_size_min: options.free_size_min,
+        }),
+        Ok(_) => Ok(()),
+        // A disk that does not say how full it is is no full disk. If it fails, the next write finds out.
+        Err(error) => {
+            tracing::debug!(%error, "the free space is not known");
+            Ok(())
+        }
+    }
+}
