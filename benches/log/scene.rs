@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use inkstone_storage::format::batch::{EncodedBatch, join};
-use inkstone_storage::log::{Checkpoint, Log, LogOptions};
+use inkstone_storage::log::{Checkpoint, Log, LogOptions, Spare};
 use inkstone_storage::types::{
     BatchOutcome, Entry, EntryId, EntryKind, Identity, LogId, NewRecord,
 };
@@ -33,6 +33,8 @@ pub(crate) fn open(dir: &Path) -> Result<Log> {
         segment_size: 128 << 20,
         tail_size: 32 << 20,
         queue_size: 16 << 20,
+        free_size_min: 0,
+        spare: Spare::default(),
     };
     Log::open(options).context("opening the log")
 }

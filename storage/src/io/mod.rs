@@ -52,6 +52,12 @@ pub trait DiskFile: Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()>;
     /// Writes all parts, one behind the other.
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Lets the disk begin with what was written there, so that the [`DiskFile::sync`] that follows has less to wait for.
+    /// A hint: nothing is durable by it, and a disk may do nothing. An error is one of the write.
+    fn begin_sync(&self, position: u64, size: u64) -> io::Result<()> {
+        let _ = (position, size);
+        Ok(())
+    }
     /// Makes the bytes written so far durable, and the size that is needed to read them.
     fn sync(&self) -> io::Result<()>;
     /// Reserves space up to `size`, and makes the file at least so long: what is new reads as zeros.

@@ -138,6 +138,12 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    fn begin_sync(&self, position: u64, size: u64) -> io::Result<()> {
+        // Linux begins to write back what it is told not to need (sync_file_range does the same, and no safe crate has
+        // it). Its pages stay until that is done, and a failure shows at the sync.
+        self.forget(position, size)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

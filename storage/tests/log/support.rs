@@ -282,6 +282,9 @@ impl DiskFile for FailingFile {
         spend(&self.left)?;
         self.file.write_at(parts, position)
     }
+    fn begin_sync(&self, position: u64, size: u64) -> io::Result<()> {
+        self.file.begin_sync(position, size)
+    }
     fn sync(&self) -> io::Result<()> {
         self.note("sync", "");
         spend(&self.left)?;
