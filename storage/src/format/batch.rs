@@ -9,7 +9,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lz4_flex::block;
@@ -143,22 +143,29 @@ pub fn join(batches: &[EncodedBatch], append_time: i64) -> Bytes {
     payload.freeze()
 }
 
-/// A batches payload whose headers were parsed and checked; the records are not, until they are asked for.
+/// The headers of a batches payload, parsed and checked, and where in it each batch's records stand.
 #[derive(Debug, Clone)]
-pub struct Batches {
-    payload: Bytes,
+pub struct BatchHeaders {
     headers: Vec<BatchHeader>,
     /// Where in the payload each batch's records begin; proven at parse to end inside of it.
     positions: Vec<usize>,
 }
 
-impl Batches {
-    /// Parses the headers. The payload's own crc has been verified by whoever read it.
-    pub fn parse(payload: Bytes) -> Result<Self, BadBatch> {
-        let (count, mut rest) = header::parse_preamble(&payload)?;
+impl BatchHeaders {
+    /// Bytes of preamble and headers, which are all that the payload crc covers, as far as a preamble that nobody has
+    /// verified yet tells. `None` when there is none.
+    pub fn size(payload: &[u8]) -> Option<usize> {
+        let (count, _) = header::parse_preamble(payload).ok()?;
+        Some(PREAMBLE_SIZE + count * HEADER_SIZE)
+    }
+
+    /// Parses the headers, with or without the records behind them, of a payload of `payload_size` bytes, whose crc has
+    /// been verified by whoever read it.
+    pub fn parse(bytes: &[u8], payload_size: usize) -> Result<Self, BadBatch> {
+        let (count, mut rest) = header::parse_preamble(bytes)?;
         let mut headers = Vec::with_capacity(count);
         let mut positions = Vec::with_capacity(count);
-        // The preamble is accepted only when the payload is long enough for so many headers.
+        // The preamble is accepted only when there are bytes for so many headers.
         let mut position = PREAMBLE_SIZE + count * HEADER_SIZE;
         for number in 0..count {
             let at = PREAMBLE_SIZE + number * HEADER_SIZE;
@@ -171,23 +178,79 @@ impl Batches {
             headers.push(header);
             rest = behind;
         }
-        if position != payload.len() {
-            let found = payload.len();
+        if position != payload_size {
             return Err(BadBatch::at(
-                found.min(position),
-                format!("the headers say {position} bytes, the payload has {found}"),
+                payload_size.min(position),
+                format!("the headers say {position} bytes, the payload has {payload_size}"),
             ));
         }
-        Ok(Self {
-            payload,
-            headers,
-            positions,
-        })
+        Ok(Self { headers, positions })
     }
 
     /// In the order they stand.
     pub fn headers(&self) -> &[BatchHeader] {
         &self.headers
+    }
+
+    /// Where in the payload the records of batch number `batch` stand.
+    pub fn place(&self, batch: usize) -> Result<Range<usize>, BadBatch> {
+        let (Some(header), Some(&position)) = (self.headers.get(batch), self.positions.get(batch))
+        else {
+            let count = self.headers.len();
+            return Err(BadBatch::at(
+                0,
+                format!("batch {batch} was asked for, there are {count}"),
+            ));
+        };
+        Ok(position..position + header.encoded_size as usize)
+    }
+
+    /// The records of batch number `batch`, from the bytes at its [`place`](Self::place): verifies their crc, decodes
+    /// them, and numbers them from `base_offset`. Only those whose offsets are in `wanted` are returned; all are verified.
+    ///
+    /// The bodies share one buffer: these bytes, or what they decompressed to.
+    pub fn records(
+        &self,
+        batch: usize,
+        encoded: Bytes,
+        base_offset: u64,
+        wanted: &RangeInclusive<u64>,
+    ) -> Result<Vec<Record>, BadBatch> {
+        let place = self.place(batch)?;
+        let bad = |what| BadBatch::at(place.start, format!("batch {batch}: {what}"));
+        let header = self.headers.get(batch).expect("it has a place");
+        let crc = crc32fast::hash(&encoded);
+        if crc != header.crc {
+            let expected = header.crc;
+            return Err(bad(format!(
+                "its records have crc {crc:#010x}, not {expected:#010x}"
+            )));
+        }
+        let plain = match header.codec {
+            Codec::Plain => encoded,
+            Codec::Lz4 => decompress(&encoded, header.plain_size as usize).map_err(bad)?,
+        };
+        records::decode(&plain, header, base_offset, wanted).map_err(bad)
+    }
+}
+
+/// A batches payload whose headers were parsed and checked; the records are not, until they are asked for.
+#[derive(Debug, Clone)]
+pub struct Batches {
+    payload: Bytes,
+    parsed: BatchHeaders,
+}
+
+impl Batches {
+    /// Parses the headers. The payload's own crc has been verified by whoever read it.
+    pub fn parse(payload: Bytes) -> Result<Self, BadBatch> {
+        let parsed = BatchHeaders::parse(&payload, payload.len())?;
+        Ok(Self { payload, parsed })
+    }
+
+    /// In the order they stand.
+    pub fn headers(&self) -> &[BatchHeader] {
+        self.parsed.headers()
     }
 
     /// Verifies the crc of batch number `batch`, decodes its records and numbers them from `base_offset`.
@@ -204,32 +267,8 @@ impl Batches {
         base_offset: u64,
         wanted: &RangeInclusive<u64>,
     ) -> Result<Vec<Record>, BadBatch> {
-        let (Some(header), Some(&position)) = (self.headers.get(batch), self.positions.get(batch))
-        else {
-            let count = self.headers.len();
-            return Err(BadBatch::at(
-                0,
-                format!("batch {batch} was asked for, there are {count}"),
-            ));
-        };
-        let encoded = self
-            .payload
-            .slice(position..position + header.encoded_size as usize);
-        let crc = crc32fast::hash(&encoded);
-        if crc != header.crc {
-            let expected = header.crc;
-            return Err(BadBatch::at(
-                position,
-                format!("batch {batch}: its records have crc {crc:#010x}, not {expected:#010x}"),
-            ));
-        }
-        let plain = match header.codec {
-            Codec::Plain => encoded,
-            Codec::Lz4 => decompress(&encoded, header.plain_size as usize)
-                .map_err(|what| BadBatch::at(position, format!("batch {batch}: {what}")))?,
-        };
-        records::decode(&plain, header, base_offset, wanted)
-            .map_err(|what| BadBatch::at(position, format!("batch {batch}: {what}")))
+        let encoded = self.payload.slice(self.parsed.place(batch)?);
+        self.parsed.records(batch, encoded, base_offset, wanted)
     }
 }
 

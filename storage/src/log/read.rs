@@ -3,16 +3,16 @@
 //! Promises: only applied records of taken batches, each verified on this path; damage is an error, and what is beside
 //! it can still be read. Must not know: logs' names, first offsets, trimming.
 
+use std::ops::RangeInclusive;
+
 use super::entries::entries;
-use super::segment::{Check, Sealed, damage};
+use super::segment::{Check, Sealed, batch_damage};
 use super::shared::Shared;
 use super::state::{LiveRow, Place};
 use super::{EntryRecords, ReadChunk};
 use crate::error::{Damage, ReadError};
 use crate::format::batch::{BadBatch, Batches};
-use crate::format::fields::FormatError;
-use crate::format::frame::FRAME_HEADER_SIZE;
-use crate::types::{Entry, EntryKind, LogId, Record};
+use crate::types::{BatchHeader, Entry, EntryKind, LogId, Record};
 
 /// The entry at `index`, if there is one.
 pub(super) fn fetch_one(
@@ -38,15 +38,16 @@ impl Gathering {
             || (self.size >= self.size_max && !self.chunk.records.is_empty())
     }
 
-    /// Takes the records of an entry whose first taken record has `base_offset`.
-    fn take(
+    /// Takes the records of an entry whose first taken record has `base_offset`; `records` gives those of a batch.
+    fn take<E>(
         &mut self,
-        batches: &Batches,
+        headers: &[BatchHeader],
         base_offset: u64,
         is_refused: impl Fn(u32) -> bool,
-    ) -> Result<(), BadBatch> {
+        records: impl Fn(usize, u64, &RangeInclusive<u64>) -> Result<Vec<Record>, E>,
+    ) -> Result<(), E> {
         let mut base = base_offset;
-        for (number, header) in batches.headers().iter().enumerate() {
+        for (number, header) in headers.iter().enumerate() {
             if self.is_full() {
                 break;
             }
@@ -56,7 +57,7 @@ impl Gathering {
             let end = base + u64::from(header.records);
             if end > self.chunk.next_offset {
                 let wanted = self.chunk.next_offset..=self.until - 1;
-                self.extend(batches.records_within(number, base, &wanted)?);
+                self.extend(records(number, base, &wanted)?);
             }
             base = end;
         }
@@ -155,7 +156,12 @@ fn read_live(shared: &Shared, row: &LiveRow, gathering: &mut Gathering) -> Resul
     // Asked before the batches are decoded: a decoder under the lock would hold up every append.
     let refused = refused_live(shared, index, &batches);
     gathering
-        .take(&batches, row.base_offset, |batch| refused.contains(&batch))
+        .take(
+            batches.headers(),
+            row.base_offset,
+            |batch| refused.contains(&batch),
+            |number, base, wanted| batches.records_within(number, base, wanted),
+        )
         .map_err(|bad| bad_batch(shared, index, bad).into())
 }
 
@@ -198,32 +204,16 @@ fn read_sealed(sealed: &Sealed, first: u64, gathering: &mut Gathering) -> Result
             };
             return Err(ReadError::Purged { at: offset, first });
         }
-        let batches = sealed_batches(sealed, index)?;
+        let batches = sealed.batches(index)?;
         let frame = row.frame;
-        gathering
-            .take(&batches, row.base_offset, |batch| {
-                sealed.is_refused(frame, batch)
-            })
-            .map_err(|bad| sealed_bad_batch(sealed, index, bad))?;
+        gathering.take(
+            batches.headers(),
+            row.base_offset,
+            |batch| sealed.is_refused(frame, batch),
+            |number, base, wanted| batches.records(number, base, wanted),
+        )?;
     }
     Ok(())
-}
-
-fn sealed_batches(sealed: &Sealed, index: u64) -> Result<Batches, Damage> {
-    let entry = sealed.entry(index, Check::Headers)?;
-    Batches::parse(entry.payload).map_err(|bad| sealed_bad_batch(sealed, index, bad))
-}
-
-fn sealed_bad_batch(sealed: &Sealed, index: u64, bad: BadBatch) -> Damage {
-    batch_damage(sealed.path(), sealed.position(index), bad)
-}
-
-fn batch_damage(file: &std::path::Path, position: u64, bad: BadBatch) -> Damage {
-    let error = FormatError::Bad {
-        position: FRAME_HEADER_SIZE as u64 + bad.position,
-        what: bad.what,
-    };
-    damage(file, position, error)
 }
 
 /// The batches of an entry.
@@ -236,7 +226,7 @@ pub(super) fn parse(shared: &Shared, entry: Entry) -> Result<Batches, Damage> {
 fn bad_batch(shared: &Shared, index: u64, bad: BadBatch) -> Damage {
     let state = shared.state.read();
     if let Some(sealed) = state.sealed_of(index) {
-        return sealed_bad_batch(sealed, index, bad);
+        return batch_damage(sealed.path(), sealed.position(index), bad);
     }
     let place = state
         .active_of(index)

@@ -4,6 +4,7 @@
 //! mapped, and keeps next to nothing on the heap. Must not know: who reads, when a segment is rolled or sealed.
 
 mod active;
+mod batches;
 mod sealed;
 
 use std::io;
@@ -13,7 +14,9 @@ use std::sync::{Arc, OnceLock};
 pub(super) use self::active::{Active, FrameMeta, FrameRun};
 pub(super) use self::sealed::Sealed;
 use crate::error::{Damage, is_full};
+use crate::format::batch::BadBatch;
 use crate::format::fields::FormatError;
+use crate::format::frame::FRAME_HEADER_SIZE;
 use crate::io::DiskFile;
 
 /// How much of a payload must be proven before it is handed on.
@@ -101,4 +104,13 @@ pub(super) fn damage(file: &Path, position: u64, error: FormatError) -> Damage {
         position: position.saturating_add(at),
         what,
     }
+}
+
+/// The damage that a bad batch in the payload of the frame at `position` is.
+pub(super) fn batch_damage(file: &Path, position: u64, bad: BadBatch) -> Damage {
+    let error = FormatError::Bad {
+        position: FRAME_HEADER_SIZE as u64 + bad.position,
+        what: bad.what,
+    };
+    damage(file, position, error)
 }

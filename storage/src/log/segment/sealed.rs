@@ -156,18 +156,25 @@ impl Sealed {
         self.header(index).map(|(_, _, header)| header.chain_crc)
     }
 
+    /// An entry's frame: its position, its header, and its payload as it is in the map, which nobody has verified.
+    pub(super) fn frame(&self, index: u64) -> Result<(u64, FrameHeader, &[u8]), Damage> {
+        let (position, _, header) = self.header(index)?;
+        let payload = usize::try_from(position).ok().and_then(|at| {
+            let from = at + FRAME_HEADER_SIZE;
+            self.map.get(from..from + header.payload_size as usize)
+        });
+        let payload = payload.ok_or_else(|| {
+            let error = FormatError::bad(0, "frame: behind the end of the file");
+            damage(&self.path, position, error)
+        })?;
+        Ok((position, header, payload))
+    }
+
     /// An entry, copied and verified.
     pub(in crate::log) fn entry(&self, index: u64, check: Check) -> Result<Entry, Damage> {
-        let (position, _, header) = self.header(index)?;
+        let (position, header, payload) = self.frame(index)?;
         let bad = |error| damage(&self.path, position, error);
-        let payload = usize::try_from(position)
-            .ok()
-            .and_then(|at| {
-                let from = at + FRAME_HEADER_SIZE;
-                self.map.get(from..from + header.payload_size as usize)
-            })
-            .map(Bytes::copy_from_slice)
-            .ok_or_else(|| bad(FormatError::bad(0, "frame: behind the end of the file")))?;
+        let payload = Bytes::copy_from_slice(payload);
         if self.mutation.is(Mutant::SealedReadUnchecked) {
             return Ok(Entry {
                 id: header.id,
