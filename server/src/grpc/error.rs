@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use inkstone_proto::v1::{Effect, ErrorDetail, NodeInfo, Reason};
-use inkstone_storage::error::{Damage, ReadError};
+use inkstone_storage::error::{Damage, LowSpace, ReadError};
 use inkstone_storage::limits::PRODUCERS_MAX;
 use inkstone_storage::search::QueryError;
 use prost::Message;
@@ -24,6 +24,8 @@ const DETAIL_TYPE: &str = "type.googleapis.com/inkstone.v1.ErrorDetail";
 
 /// Advice for a caller that met a full queue, in milliseconds.
 const BUSY_RETRY_MS: u32 = 50;
+/// Advice for a caller that met a full disk, in milliseconds: somebody has to make room first.
+const DISK_FULL_RETRY_MS: u32 = 1_000;
 /// Advice for a caller that met no leader: about an election, in milliseconds.
 const NO_LEADER_RETRY_MS: u32 = 500;
 
@@ -135,6 +137,23 @@ pub(crate) fn busy(bound: &str, value: usize) -> Status {
     };
     let message =
         format!("busy: {bound} ({value}) is reached; retry in a moment, or send less at once");
+    status(Code::ResourceExhausted, message, &detail)
+}
+
+/// The leader's disk is nearly full: nothing was done. Where the disk is, is for its operator's log.
+fn disk_full(low: &LowSpace) -> Status {
+    let detail = ErrorDetail {
+        retryable: true,
+        retry_after_ms: DISK_FULL_RETRY_MS,
+        bound: "free_size_min".to_owned(),
+        bound_value: low.free_size_min,
+        ..no_effect(Reason::DiskFull)
+    };
+    let message = format!(
+        "the leader's disk is nearly full: {} bytes are free, and it takes appends from {} on (log.free_size_min); \
+         make room on it, then retry",
+        low.free_size, low.free_size_min
+    );
     status(Code::ResourceExhausted, message, &detail)
 }
 
@@ -287,6 +306,7 @@ pub(crate) fn propose(error: ProposeError) -> Status {
             status(Code::Unavailable, message, &detail)
         }
         ProposeError::Busy { bound } => busy("appends_in_flight_size_max", bound),
+        ProposeError::DiskFull(low) => disk_full(&low),
         // The code says what is known: UNAVAILABLE would invite a blind retry.
         ProposeError::Unknown { why } => {
             let detail = ErrorDetail {

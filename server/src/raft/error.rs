@@ -3,6 +3,7 @@
 //! Must not know: gRPC codes.
 
 use inkstone_proto::v1;
+use inkstone_storage::error::{LowSpace, WriteError, WriteErrorKind};
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 
 use crate::raft::types::TypeConfig;
@@ -23,6 +24,9 @@ pub enum ProposeError {
         /// The bound, in bytes.
         bound: usize,
     },
+    /// Not proposed: this node's disk has less free space than is kept for what must be written.
+    #[error(transparent)]
+    DiskFull(#[from] LowSpace),
     /// Proposed, and then leadership, the group or time was lost: it may or may not take effect.
     #[error("the outcome is unknown: {why}")]
     Unknown {
@@ -41,6 +45,19 @@ pub type AppendOutcome = Result<Result<Receipt, Refusal>, ProposeError>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Fatal(pub String);
+
+impl Fatal {
+    /// What ended the store, and what to do about it.
+    pub(super) fn storage(failure: &WriteError) -> Self {
+        let advice = match failure.kind {
+            WriteErrorKind::Full => {
+                "; make room on the disk and start the node again: nothing that was acknowledged is lost"
+            }
+            WriteErrorKind::Disk | WriteErrorKind::Panic => "",
+        };
+        Self(format!("{failure}{advice}"))
+    }
+}
 
 /// What openraft says of a proposal, in our words: only a refusal before the proposal is definite.
 pub(super) fn propose_error(error: ClientWriteError<TypeConfig>) -> ProposeError {

@@ -16,6 +16,7 @@ use inkstone_storage::format::batch::{self, EncodedBatch};
 use inkstone_storage::limits::{
     APPENDS_IN_FLIGHT_SIZE_MAX, APPENDS_WAITING_MAX, ENTRY_BATCHES_MAX, ENTRY_MERGE_SIZE_MAX,
 };
+use inkstone_storage::log::Log;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -68,9 +69,10 @@ fn unknown(why: &dyn ToString) -> ProposeError {
 impl Ingest {
     /// Starts the task that proposes; it ends when the last clone is dropped or Raft stops.
     /// `patience`: how long to wait for a turn before Raft is asked all the same.
-    pub(crate) fn start(raft: Raft, clock: Clock, patience: Duration) -> Self {
+    pub(crate) fn start(raft: Raft, log: Log, clock: Clock, patience: Duration) -> Self {
         let (queue, submissions) = mpsc::channel(APPENDS_WAITING_MAX);
-        tokio::spawn(propose_all(submissions, raft, clock, patience));
+        let proposer = Proposer { raft, log, clock };
+        tokio::spawn(propose_all(submissions, proposer, patience));
         let in_flight = Arc::new(Semaphore::new(APPENDS_IN_FLIGHT_SIZE_MAX));
         Self { queue, in_flight }
     }
@@ -100,11 +102,18 @@ impl Ingest {
     }
 }
 
+/// What a proposal takes.
+#[derive(Debug)]
+struct Proposer {
+    raft: Raft,
+    log: Log,
+    clock: Clock,
+}
+
 /// Gathers and proposes until the queue closes.
 async fn propose_all(
     mut queue: mpsc::Receiver<Submission>,
-    raft: Raft,
-    clock: Clock,
+    proposer: Proposer,
     patience: Duration,
 ) {
     let window = Arc::new(Semaphore::new(PROPOSALS_MAX));
@@ -125,7 +134,7 @@ async fn propose_all(
             .map(|turn| turn.expect("the semaphore is never closed"));
         let (merged, too_much) = gather(first, &mut queue);
         left_over = too_much;
-        propose(merged, &raft, clock, turn).await;
+        proposer.propose(merged, turn).await;
     }
 }
 
@@ -148,35 +157,37 @@ fn gather(
     (merged, None)
 }
 
-/// Proposes one entry; its answers are given out by a task of their own, which holds the turn.
-async fn propose(
-    merged: Vec<Submission>,
-    raft: &Raft,
-    clock: Clock,
-    turn: Option<OwnedSemaphorePermit>,
-) {
-    let (batches, answers): (Vec<_>, Vec<_>) = merged
-        .into_iter()
-        .map(|submission| (submission.batch, (submission.answer, submission.in_flight)))
-        .unzip();
-    let payload = batch::join(&batches, clock.unix_nanos());
-    let proposal = Proposal {
-        kind: ProposalKind::Batches,
-        payload,
-    };
-    let (responder, outcome) = ProgressResponder::complete_only();
-    let proposed = raft.client_write_ff(proposal, Some(responder)).await;
-    tokio::spawn(async move {
-        let outcome = match proposed {
-            Ok(()) => outcome
-                .await
-                .map_err(|lost| unknown(&lost))
-                .and_then(outcomes),
-            Err(fatal) => Err(unknown(&fatal)),
+impl Proposer {
+    /// Proposes one entry; its answers are given out by a task of their own, which holds the turn. Without room on this
+    /// node's disk it is refused here, once for all that it would carry: the other nodes look after theirs.
+    async fn propose(&self, merged: Vec<Submission>, turn: Option<OwnedSemaphorePermit>) {
+        let (batches, answers): (Vec<_>, Vec<_>) = merged
+            .into_iter()
+            .map(|submission| (submission.batch, (submission.answer, submission.in_flight)))
+            .unzip();
+        if let Err(low) = self.log.check_space() {
+            answer_all(answers, Err(low.into()));
+            return;
+        }
+        let payload = batch::join(&batches, self.clock.unix_nanos());
+        let proposal = Proposal {
+            kind: ProposalKind::Batches,
+            payload,
         };
-        drop(turn);
-        answer_all(answers, outcome);
-    });
+        let (responder, outcome) = ProgressResponder::complete_only();
+        let proposed = self.raft.client_write_ff(proposal, Some(responder)).await;
+        tokio::spawn(async move {
+            let outcome = match proposed {
+                Ok(()) => outcome
+                    .await
+                    .map_err(|lost| unknown(&lost))
+                    .and_then(outcomes),
+                Err(fatal) => Err(unknown(&fatal)),
+            };
+            drop(turn);
+            answer_all(answers, outcome);
+        });
+    }
 }
 
 /// What openraft says of a proposal: its batches' outcomes, or why there are none.

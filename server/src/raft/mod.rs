@@ -137,7 +137,7 @@ impl Group {
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(|error| fatal(&error))?;
-        let ingest = Ingest::start(raft.clone(), clock, timings.election_max);
+        let ingest = Ingest::start(raft.clone(), log.clone(), clock, timings.election_max);
         let inner = Inner {
             node_id,
             cluster_id,
@@ -188,14 +188,19 @@ impl Group {
     /// Returns when the group has failed for good: a storage error, a panic.
     pub async fn failed(&self) -> Fatal {
         let mut metrics = self.inner.raft.metrics();
-        loop {
+        let raft_says = loop {
             if let Err(fatal) = &metrics.borrow_and_update().running_state {
-                return Fatal(fatal.to_string());
+                break fatal.to_string();
             }
             if metrics.changed().await.is_err() {
-                return Fatal("raft stopped".to_owned());
+                break "raft stopped".to_owned();
             }
-        }
+        };
+        // The store knows better than what came of its failure in between.
+        self.inner
+            .log
+            .failure()
+            .map_or(Fatal(raft_says), |failure| Fatal::storage(&failure))
     }
 
     /// Takes a batch for proposal, in the order of calls, and returns what will become of it. Refuses at once where
@@ -212,6 +217,7 @@ impl Group {
 
     /// Creates a log: its info, and whether it is new. Only where this node leads.
     pub async fn create_log(&self, name: &str) -> Result<(LogInfo, bool), ProposeError> {
+        self.inner.log.check_space()?;
         let create = peer::CreateLog {
             name: name.to_owned(),
             time: self.inner.clock.unix_nanos(),

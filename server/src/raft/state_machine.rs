@@ -129,9 +129,7 @@ impl StateMachine {
             })
             .collect();
         // Under the state's lock: whoever sees the new next offset can read the records below it.
-        self.log
-            .note_applied(index, &outcomes)
-            .map_err(io::Error::other)?;
+        self.log.note_batches(index, &batches, &outcomes);
         Ok(Applied::Batches(answers))
     }
 

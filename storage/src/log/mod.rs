@@ -18,6 +18,7 @@ use self::segment::Check;
 use self::shared::Shared;
 
 use crate::error::{LowSpace, OpenError, ReadError, WriteError, WriteErrorKind};
+use crate::format::batch::Batches;
 use crate::io::{Disk, RealDisk};
 use crate::types::{BatchOutcome, Entry, EntryId, Identity, LogId, Record, Vote};
 
@@ -307,6 +308,14 @@ impl Log {
     /// not: that is a bug of the caller.
     pub fn note_applied(&self, index: u64, outcomes: &[BatchOutcome]) -> Result<(), ReadError> {
         seal::note_applied(self.shared(), index, outcomes)
+    }
+
+    /// [`Log::note_applied`] for a caller that has read the entry and parsed it: nothing is read again.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn note_batches(&self, index: u64, batches: &Batches, outcomes: &[BatchOutcome]) {
+        seal::note_batches(self.shared(), index, batches, outcomes);
     }
 
     /// Seals the segment before `boundary`, and keeps the checkpoint as of `boundary - 1`, in the background, once

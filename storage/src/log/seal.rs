@@ -16,7 +16,7 @@ use super::state::{LiveRow, State};
 use crate::error::ReadError;
 use crate::format::batch::Batches;
 use crate::format::segment_footer::{FooterContent, FrameRow, LogRow, LogRows, LogSummary};
-use crate::types::{BatchOutcome, EntryKind, LogId};
+use crate::types::{BatchOutcome, EntryId, EntryKind, LogId};
 
 /// Keeps the outcomes of an entry's batches.
 ///
@@ -36,23 +36,45 @@ pub(super) fn note_applied(
     };
     let id = entry.id;
     let batches = parse(shared, entry)?;
+    note(shared, index, Some(id), &batches, outcomes);
+    Ok(())
+}
+
+/// The same for an entry that the caller has read and parsed.
+pub(super) fn note_batches(
+    shared: &Shared,
+    index: u64,
+    batches: &Batches,
+    outcomes: &[BatchOutcome],
+) {
+    let id = shared.state.read().id(index);
+    note(shared, index, id, batches, outcomes);
+}
+
+fn note(
+    shared: &Shared,
+    index: u64,
+    id: Option<EntryId>,
+    batches: &Batches,
+    outcomes: &[BatchOutcome],
+) {
     assert!(
         batches.headers().len() == outcomes.len(),
         "entry {index} has {} batches, {} outcomes were noted",
         batches.headers().len(),
         outcomes.len()
     );
-    let (rows, refused) = rows(index, &batches, outcomes);
+    let (rows, refused) = rows(index, batches, outcomes);
     let mut state = shared.state.write();
-    if index < state.noted || state.id(index) != Some(id) {
-        return Ok(());
+    // One that is gone by now was read from a log that was cut or restarted meanwhile.
+    if index < state.noted || id.is_none() || state.id(index) != id {
+        return;
     }
     state.noted = index + 1;
     state.refused.extend(refused);
     for (log, row) in rows {
         state.live.entry(log).or_default().push_back(row);
     }
-    Ok(())
 }
 
 type Rows = BTreeMap<LogId, LiveRow>;
