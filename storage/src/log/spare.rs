@@ -37,9 +37,11 @@ pub enum Spare {
 const SPARE_NAME: &str = "spare.tmp";
 /// Bytes of zeros that are written and synced at once: what an append may have to wait behind.
 const FILL_SIZE: usize = 256 << 10;
-/// The spare is begun when the active segment is half full, and from then on so many bytes of it are filled for each byte
-/// of frames: it is whole before the segment is full, however fast that goes, and an idle log writes nothing.
+/// The spare is begun when the active segment is half full. From then on, with each sync group, so many bytes of it are
+/// filled for each byte of frames: it is whole before the segment is full, and an idle log writes nothing.
 const FILL_RATE: u64 = 3;
+/// But no more than this: where groups are large an fsync has little to gain, and the disk none to give away.
+const FILL_PER_GROUP_MAX: u64 = 128 << 10;
 
 /// A file that is ready to become a segment.
 #[derive(Debug)]
@@ -233,27 +235,28 @@ impl SpareMaker {
         }
     }
 
-    /// The active segment, which has room for `capacity` bytes, is full up to `end`.
-    pub(super) fn advance(&self, end: u64, capacity: u64) {
-        let Some(over) = end.checked_sub(capacity / 2) else {
+    /// A sync group of `size` bytes was written into the active segment, which has room for `capacity` and is full up to
+    /// `end`.
+    pub(super) fn advance(&self, size: u64, end: u64, capacity: u64) {
+        if self.policy == Spare::Never || end < capacity / 2 {
             return;
-        };
+        }
         let workshop = &self.workshop;
-        let fill_to = (over * FILL_RATE).min(workshop.capacity);
+        let mut order = workshop.order.lock();
+        let more = size.saturating_mul(FILL_RATE).min(FILL_PER_GROUP_MAX);
+        let fill_to = order.fill_to.unwrap_or(0) + more;
+        order.fill_to = Some(fill_to.min(workshop.capacity));
         match self.policy {
-            Spare::Never => {}
             Spare::Background => {
-                workshop.order.lock().fill_to = Some(fill_to);
                 workshop.work.notify_one();
             }
             Spare::InTurn => {
-                let mut order = workshop.order.lock();
-                order.fill_to = Some(fill_to);
                 while let Some(step) = order.next_step(workshop.capacity) {
                     let done = workshop.carry_out(step);
                     workshop.end(&mut order, done);
                 }
             }
+            Spare::Never => {}
         }
     }
 

@@ -2,7 +2,11 @@
 
 mod corruption;
 mod engine;
+mod full;
+mod hooked;
+mod latch;
 mod making_good;
 mod model;
 mod scrub;
+mod spare;
 mod support;

@@ -167,6 +167,13 @@ pub(crate) fn remove(path: &Path) {
     RealDisk.remove(path).expect("removed");
 }
 
+/// Whether a file's name has that extension.
+pub(crate) fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|found| found == extension)
+}
+
 /// A position in a file as an index.
 pub(crate) fn place(position: u64) -> usize {
     usize::try_from(position).expect("a small file")

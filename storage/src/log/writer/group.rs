@@ -66,7 +66,8 @@ impl Writer {
             done(Ok(()));
         }
         group.clear();
-        self.spare.advance(mark.position, segment.capacity);
+        let size = mark.position - position;
+        self.spare.advance(size, mark.position, segment.capacity);
         Ok(())
     }
 
