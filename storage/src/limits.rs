@@ -36,6 +36,10 @@ pub const REPLICATION_SIZE_MAX: usize = 2 << 20;
 pub const MESSAGE_SIZE_MAX: usize = 16 << 20;
 /// Findings that opening a log reports; further ones are only logged.
 pub const FINDINGS_MAX: usize = 1_024;
+/// Damaged entries and ranges of them that a survey of a log lists.
+pub const FAULTS_MAX: usize = 4_096;
+/// Ranges of damaged entries that a message names.
+pub const FAULT_RANGES_SHOWN_MAX: usize = 20;
 /// Bytes of a search query.
 pub const QUERY_SIZE_MAX: usize = 4 << 10;
 /// Nesting of a search query.

@@ -67,6 +67,18 @@ impl FrameHeader {
     /// Encodes a header behind a frame with `chain_before`, setting `chain_crc`. The stamp is still zero.
     #[must_use]
     pub fn encode(mut self, chain_before: u32) -> (Self, FrameHeaderBytes) {
+        let bytes = self.chained();
+        self.chain_crc = chain_crc(chain_before, &bytes);
+        (self, self.finish(bytes))
+    }
+
+    /// The header's bytes, with `chain_crc` as it is. The stamp is still zero.
+    pub fn to_bytes(&self) -> FrameHeaderBytes {
+        self.finish(self.chained())
+    }
+
+    /// The fields that the chain crc covers.
+    fn chained(&self) -> FrameHeaderBytes {
         let mut bytes = [0; FRAME_HEADER_SIZE];
         put(&mut bytes, MAGIC_AT, &MAGIC.to_le_bytes());
         put(&mut bytes, KIND_AT, &[self.kind as u8]);
@@ -80,11 +92,19 @@ impl FrameHeader {
         put(&mut bytes, INDEX_AT, &self.id.index.to_le_bytes());
         put(&mut bytes, TERM_AT, &self.id.term.to_le_bytes());
         put(&mut bytes, NODE_AT, &self.id.node.to_le_bytes());
-        self.chain_crc = chain_crc(chain_before, &bytes);
+        bytes
+    }
+
+    fn finish(&self, mut bytes: FrameHeaderBytes) -> FrameHeaderBytes {
         put(&mut bytes, CHAIN_CRC_AT, &self.chain_crc.to_le_bytes());
         let crc = crc32fast::hash(&array_at::<HEADER_CRC_AT>(&bytes, 0));
         put(&mut bytes, HEADER_CRC_AT, &crc.to_le_bytes());
-        (self, bytes)
+        bytes
+    }
+
+    /// Whether bytes begin as a header does: a quick look, before they are decoded.
+    pub fn is_present(bytes: &FrameHeaderBytes) -> bool {
+        u16_at(bytes, MAGIC_AT) == MAGIC
     }
 
     /// Decodes and checks a header, all but its stamp and its place in the chain.
@@ -141,6 +161,34 @@ pub fn chain_crc(chain_before: u32, bytes: &FrameHeaderBytes) -> u32 {
     put(&mut covered, 0, &chain_before.to_le_bytes());
     put(&mut covered, 4, &array_at::<CHAIN_CRC_AT>(bytes, 0));
     crc32fast::hash(&covered)
+}
+
+/// The chain value of the frame before the one with this header, as that one has it.
+///
+/// A crc of known bytes can be run backwards: of 4 bytes in front of the others, one value alone gives it.
+pub fn chain_before(bytes: &FrameHeaderBytes) -> u32 {
+    let covered = array_at::<CHAIN_CRC_AT>(bytes, 0);
+    let end = !u32_at(bytes, CHAIN_CRC_AT);
+    let behind_chain = covered
+        .iter()
+        .rev()
+        .fold(end, |state, byte| back(state, *byte));
+    !(0..4).fold(behind_chain, |state, _| back(state, 0))
+}
+
+/// The state of a crc32 before it took `byte` and became `state`.
+fn back(state: u32, byte: u8) -> u32 {
+    const POLYNOMIAL: u32 = 0xedb8_8320;
+    let mut state = state;
+    for _ in 0..8 {
+        // A step forwards shifts a 0 in, and the polynomial sets the top bit exactly when a 1 was shifted out.
+        state = if state >> 31 == 1 {
+            (state ^ POLYNOMIAL) << 1 | 1
+        } else {
+            state << 1
+        };
+    }
+    state ^ u32::from(byte)
 }
 
 /// The chain value at which a log starts behind an entry whose chain value is not known here: behind a snapshot.
@@ -325,6 +373,13 @@ mod tests {
             SEED,
         );
         assert_eq!(chain_crc(9, &bytes), header.chain_crc);
+    }
+
+    #[test]
+    fn the_chain_before_a_frame_is_what_it_was_encoded_behind() {
+        for before in [0, 1, 9, 0xdead_beef, u32::MAX] {
+            assert_eq!(chain_before(&sample().encode(before).1), before);
+        }
     }
 
     #[test]

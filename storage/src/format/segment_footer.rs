@@ -235,6 +235,19 @@ impl Footer {
             .is_some_and(|at| array_at::<8>(file, at) == MAGIC)
     }
 
+    /// Bytes of the small sections, which stand right before the trailer, as far as it says.
+    pub fn small_size(trailer: &[u8; TRAILER_SIZE]) -> u64 {
+        ROW_SIZES
+            .iter()
+            .enumerate()
+            .skip(2)
+            .map(|(number, size)| {
+                let rows = u32_at(trailer, SECTIONS_AT + number * SECTION_SIZE);
+                u64::from(rows) * *size as u64
+            })
+            .sum()
+    }
+
     /// Decodes the trailer at the end of a whole file, and checks the small sections. Positions are the file's.
     pub fn decode(file: &[u8]) -> Result<Self, FormatError> {
         let at = file.len().saturating_sub(TRAILER_SIZE);

@@ -50,10 +50,11 @@ mod writer;
 pub use self::data_dir::DirLock;
 #[cfg(feature = "mutants")]
 pub use self::mutant::Mutant;
-pub use self::recovery::{Finding, Recovery, Verdict};
+pub use self::recovery::{Finding, Recovery};
 pub use self::scrub::{ScrubProgress, ScrubStep, Scrubber};
 pub use self::spare::Spare;
 pub use self::verify::Fault;
+pub use crate::error::Verdict;
 
 /// How a log is opened.
 #[derive(Debug, Clone)]

@@ -3,7 +3,9 @@
 //! Promises: when it returns, everything that is in the log is durable; an error names file and position, and then
 //! nothing was cut. Must not know: what entries mean.
 
+mod candidate;
 mod segments;
+mod survey;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -12,26 +14,29 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use self::segments::{Opening, Segments};
+pub(super) use self::segments::Opening;
+use self::survey::Last;
+use self::survey::Survey;
 use super::checkpoint::{self, TMP};
 use super::hard_state::HardStateFile;
 use super::mutant::Mutation;
 use super::queue::Queue;
-use super::recovery::{Recovery, Verdict};
-use super::scan::Scan;
-use super::segment::{SegmentFile, checkpoint_path, damage};
+use super::recovery::Recovery;
+use super::scan::Tail;
+use super::segment::{checkpoint_path, damage};
 use super::shared::Shared;
 use super::spare::SpareMaker;
 use super::state::State;
-use super::tail::Tail;
+use super::tail::Tail as Recent;
 use super::truncate::mark;
 use super::watermark::{Found, WatermarkFile};
 use super::writer::Writer;
 use super::{Checkpoint, LogOptions};
-use crate::error::{Damage, OpenError, WriteError};
+use crate::error::{Damage, OpenError, Verdict, WriteError};
 use crate::format::fields::FormatError;
 use crate::format::frame::stamp_seed;
 use crate::format::hard_state::HARD_STATE_SIZE;
+use crate::format::segment_footer::TRAILER_SIZE;
 use crate::format::segment_header::SEGMENT_SIZE_MAX;
 use crate::io::Disk;
 use crate::types::EntryId;
@@ -108,14 +113,21 @@ pub(super) fn open(
         watermark: found,
         mutation,
     };
-    let segments = opening.load(&mut files, &mut recovery)?;
+    opening.delete_purged(&mut files, &mut recovery)?;
+    let mut survey = opening.survey(&files)?;
+    if let Some(refusal) = survey.refusal() {
+        return Err(refusal);
+    }
     let mut state = state(&options, &hard_state, &files.boundaries);
-    let sync_group = fill(&mut state, segments, &opening, &mut recovery)?;
+    let sync_group = fill(&mut state, &mut survey, &opening);
     check_watermark(&state, &opening)?;
-    load_checkpoints(&mut state, &opening, has("snapshot"), &mut recovery)?;
+    let bounds = survey.rebuilt_from;
+    load_checkpoints(&mut state, &opening, has("snapshot"), bounds, &mut recovery)?;
     if found == Found::Bad && recovery.find(Verdict::NewLog).is_none() {
         recovery.note(Verdict::WatermarkLost, &options.watermark_path(), 0, 0);
     }
+    opening.make_good(&survey, &mut state, &mut recovery)?;
+    settle(&state, &survey)?;
     disk.sync_dir(&log_dir).map_err(io_error(&log_dir))?;
     let end = mark(&state, state.chain);
     watermark
@@ -154,7 +166,7 @@ fn list(disk: &dyn Disk, dir: &Path, recovery: &mut Recovery) -> Result<Vec<Stri
 
 /// What is in the log's directory, by base index.
 #[derive(Debug, Default)]
-struct Files {
+pub(in crate::log) struct Files {
     segments: BTreeSet<u64>,
     boundaries: BTreeSet<u64>,
 }
@@ -187,7 +199,7 @@ fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet
         sealed: VecDeque::new(),
         sealed_size: 0,
         active: VecDeque::new(),
-        tail: Tail::new(hard_state.first, options.tail_size),
+        tail: Recent::new(hard_state.first, options.tail_size),
         directory: HashMap::new(),
         live: HashMap::new(),
         refused: VecDeque::new(),
@@ -201,17 +213,12 @@ fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet
 }
 
 /// Puts the segments into the state: the last sync group.
-fn fill(
-    state: &mut State,
-    segments: Segments,
-    opening: &Opening<'_>,
-    recovery: &mut Recovery,
-) -> Result<u64, OpenError> {
+fn fill(state: &mut State, survey: &mut Survey, opening: &Opening<'_>) -> u64 {
     let mut sync_group = match opening.watermark {
         Found::Known(mark) => mark.sync_group,
         Found::Bad => 0,
     };
-    for sealed in segments.sealed {
+    for sealed in survey.sealed.drain(..) {
         let sealed = Arc::new(sealed);
         sync_group = sync_group.max(sealed.footer().sync_group);
         sealed.terms().for_each(|id| state.push_run(id));
@@ -226,10 +233,19 @@ fn fill(
         });
         state.push_sealed(sealed);
     }
-    let count = segments.scanned.len();
-    for (number, (file, scan)) in segments.scanned.into_iter().enumerate() {
+    let count = survey.scanned.len();
+    for (number, (mut file, scan)) in survey.scanned.drain(..).enumerate() {
         if number + 1 == count {
-            settle(&file, &scan, recovery)?;
+            // The last one is appended to, also when it is the last because those behind it held nothing.
+            file.capacity = opening
+                .options
+                .segment_size
+                .max(scan.end + TRAILER_SIZE as u64);
+            survey.last = Some(Last {
+                end: scan.end,
+                start: scan.stamp.map_or(scan.end, |stamp| stamp.start),
+                is_cut: scan.tail != Tail::Clean,
+            });
         }
         sync_group = sync_group.max(scan.stamp.map_or(0, |stamp| stamp.group));
         scan.ids.iter().for_each(|id| state.push_run(*id));
@@ -254,23 +270,25 @@ fn fill(
     }
     state.durable = state.last;
     state.durable_chain = state.chain;
-    state.tail = Tail::new(state.next_index(), opening.options.tail_size);
-    Ok(sync_group)
+    state.tail = Recent::new(state.next_index(), opening.options.tail_size);
+    sync_group
 }
 
 /// Makes the last segment durable as it is: what a crash tore is cut off, and the last sync group is written again, since
 /// its bytes may be in the page cache alone and marked clean there by an fsync that failed.
-fn settle(file: &SegmentFile, scan: &Scan, recovery: &mut Recovery) -> Result<(), OpenError> {
+fn settle(state: &State, survey: &Survey) -> Result<(), OpenError> {
+    let (Some(active), Some(last)) = (state.active.back(), &survey.last) else {
+        return Ok(());
+    };
+    let file = &active.file;
     let failed = io_error(&file.path);
     let disk_file = file.file();
-    if scan.is_torn {
-        let size = disk_file.size().map_err(&failed)?.saturating_sub(scan.end);
-        recovery.note(Verdict::TornTail, &file.path, scan.end, size);
-        disk_file.set_size(scan.end).map_err(&failed)?;
+    if last.is_cut {
+        disk_file.set_size(last.end).map_err(&failed)?;
     }
-    let mut position = scan.stamp.map_or(scan.end, |stamp| stamp.start);
-    while position < scan.end {
-        let size = usize::try_from(scan.end - position)
+    let mut position = last.start;
+    while position < last.end {
+        let size = usize::try_from(last.end - position)
             .map_or(REWRITE_SIZE, |size| size.min(REWRITE_SIZE));
         let mut bytes = vec![0; size];
         disk_file
@@ -325,6 +343,7 @@ fn load_checkpoints(
     state: &mut State,
     opening: &Opening<'_>,
     has_snapshot: bool,
+    rebuilt_from: Option<u64>,
     recovery: &mut Recovery,
 ) -> Result<(), OpenError> {
     let options = opening.options;
@@ -345,15 +364,30 @@ fn load_checkpoints(
         state.snapshot = load(&options.snapshot_path())?;
     }
     let last = state.last.or(state.purged);
+    // Apply must pass by every segment whose footer is to be written.
+    let usable = |found: &Checkpoint| {
+        last.is_some_and(|last| found.applied.index <= last.index)
+            && rebuilt_from.is_none_or(|base| found.applied.index < base)
+    };
     let mut newest = None;
+    let mut lost = Vec::new();
     for boundary in state.boundaries.iter().rev() {
         let found = load(&checkpoint_path(&options.log_dir(), *boundary))?;
-        newest = found.filter(|found| last.is_some_and(|last| found.applied.index <= last.index));
+        if found.is_none() {
+            lost.push(*boundary);
+        }
+        newest = found.filter(usable);
         if newest.is_some() {
             break;
         }
     }
-    state.checkpoint = [newest, state.snapshot.clone()]
+    // Written again when apply comes by.
+    state.boundaries.retain(|boundary| !lost.contains(boundary));
+    let snapshot = state
+        .snapshot
+        .clone()
+        .filter(|found| rebuilt_from.is_none_or(|base| found.applied.index < base));
+    state.checkpoint = [newest, snapshot]
         .into_iter()
         .flatten()
         .max_by_key(|checkpoint| checkpoint.applied.index);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::*;
-use inkstone_storage::error::{Damage, OpenError, ReadError};
+use inkstone_storage::error::{Damage, ReadError, Verdict};
 use inkstone_storage::log::Log;
 use inkstone_storage::types::{BatchOutcome, LogId};
 
@@ -15,10 +15,7 @@ fn watermark(dir: &Path) -> PathBuf {
 }
 
 fn damaged(dir: &Path) -> Damage {
-    match open_error(dir) {
-        OpenError::Damaged(damage) => damage,
-        other => panic!("damage expected, not {other}"),
-    }
+    damage_of(open_error(dir))
 }
 
 /// Entries of 100 bytes, each in a sync group of its own, in one segment; the watermark is the one before the last.
@@ -230,13 +227,26 @@ fn a_segment_that_a_crash_left_without_a_header_is_made_again() {
 }
 
 #[test]
-fn a_bad_segment_header_is_damage() {
+fn a_bad_segment_header_is_written_again_when_the_first_frame_confirms_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = five_groups(dir.path());
+    let whole = fs::read(&file).unwrap();
     for at in [0, 9, 20, 33, 41, 3000, 4095] {
         flip(&file, at);
-        assert_eq!(damaged(dir.path()).file, file, "byte {at}");
+        let log = open(dir.path());
+        let found = log.recovery().find(Verdict::LostHeader).expect("found");
+        assert_eq!(found.file, file, "byte {at}");
+        assert_eq!(all(&log).len(), 5);
+        drop(log);
+        assert_eq!(fs::read(&file).unwrap(), whole, "byte {at}");
+    }
+    for at in [0, 9, 4095] {
         flip(&file, at);
+        flip(&file, HEADER + 20);
+        let before = fs::read(&file).unwrap();
+        assert_eq!(damaged(dir.path()).file, file, "byte {at}");
+        assert_eq!(fs::read(&file).unwrap(), before, "nothing is changed");
+        fs::write(&file, &whole).unwrap();
     }
 }
 
@@ -273,14 +283,21 @@ fn rot_in_a_sealed_segment_is_an_error_and_its_neighbours_are_read() {
     let file = segments(dir.path()).remove(1);
     drop(log);
     let size = fs::read(&file).unwrap().len();
+    let whole: Vec<_> = segments(dir.path())
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(&path).unwrap()))
+        .collect();
     let mut hit = 0;
     for at in (HEADER..size).step_by(211) {
         flip(&file, at);
         match Log::open(options(dir.path())) {
             // Footers are checked at open.
-            Err(OpenError::Damaged(damage)) => assert_eq!(damage.file, file),
-            Err(other) => panic!("{other}"),
+            Err(error) => assert_eq!(damage_of(error).file, file),
             Ok(log) => {
+                if log.recovery().find(Verdict::LostFooter).is_some() {
+                    assert!(log.checkpoint().expect("an older one").applied.index < last);
+                    apply_again(&log, last + 1);
+                }
                 let verdict = log.verify();
                 let mut bad = 0;
                 for offset in 0..=last {
@@ -307,9 +324,26 @@ fn rot_in_a_sealed_segment_is_an_error_and_its_neighbours_are_read() {
                 assert!(verdict.is_err() || bad == 0, "byte {at}");
             }
         }
-        flip(&file, at);
+        for (path, bytes) in &whole {
+            fs::write(path, bytes).unwrap();
+        }
     }
     assert!(hit > 25, "most of a segment is records");
+}
+
+/// What a node does behind the checkpoint that it starts from.
+fn apply_again(log: &Log, until: u64) {
+    let first = log
+        .checkpoint()
+        .map_or(0, |checkpoint| checkpoint.applied.index + 1);
+    for index in first..until {
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+        log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }])
+            .expect("readable");
+    }
+    barrier(log);
 }
 
 #[test]
@@ -369,13 +403,14 @@ fn a_sealing_that_a_crash_interrupted_is_done_again() {
     ] {
         fs::write(&file, &whole[..size]).unwrap();
         fs::write(&path, &kept).unwrap();
-        assert_eq!(
-            damaged(dir.path()).file,
-            file,
-            "the checkpoint says it was sealed"
-        );
+        let log = open(dir.path());
+        let found = log.recovery().find(Verdict::LostFooter).expect("found");
+        assert_eq!(found.file, file, "the checkpoint says it was sealed");
+        drop(log);
         remove(&path);
         let log = open(dir.path());
+        let found = log.recovery().find(Verdict::UnfinishedSealing);
+        assert_eq!(found.map(|found| &found.file), Some(&file));
         assert_eq!(all(&log).len(), 30);
         for index in 0..boundary {
             log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }])

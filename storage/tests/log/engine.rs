@@ -360,7 +360,10 @@ fn a_log_may_begin_anywhere_and_notices_when_its_first_segment_is_lost() {
     drop(log);
     drop(open(dir.path()));
     remove(&segments(dir.path())[0]);
-    assert!(matches!(open_error(dir.path()), OpenError::Damaged(_)));
+    let OpenError::Faulty(faults) = open_error(dir.path()) else {
+        panic!("damage expected");
+    };
+    assert_eq!(faults.list[0].first, 7);
 }
 
 #[test]

@@ -60,7 +60,10 @@ fn name(path: &Path) -> String {
 }
 
 fn is_damage(dir: &Path) -> bool {
-    matches!(open_error(dir), OpenError::Damaged(_))
+    matches!(
+        open_error(dir),
+        OpenError::Damaged(_) | OpenError::Faulty(_)
+    )
 }
 
 #[test]

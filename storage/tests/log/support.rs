@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
-use inkstone_storage::error::{OpenError, WriteError};
+use inkstone_storage::error::{Damage, OpenError, WriteError};
 use inkstone_storage::format::batch::{EncodedBatch, join};
 use inkstone_storage::io::{Disk, DiskFile, Map, RealDisk};
 use inkstone_storage::log::{Checkpoint, Done, Log, LogOptions, Spare};
@@ -36,6 +36,15 @@ pub(crate) fn open(dir: &Path) -> Log {
 
 pub(crate) fn open_error(dir: &Path) -> OpenError {
     Log::open(options(dir)).expect_err("the log does not open")
+}
+
+/// The first damage that an error names.
+pub(crate) fn damage_of(error: OpenError) -> Damage {
+    match error {
+        OpenError::Damaged(damage) => damage,
+        OpenError::Faulty(faults) => faults.list[0].damage.clone(),
+        other => panic!("damage expected, not {other}"),
+    }
 }
 
 pub(crate) fn id(index: u64) -> EntryId {

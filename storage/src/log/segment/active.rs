@@ -121,10 +121,8 @@ impl FrameRun {
                 };
                 return alone.read(check);
             }
-            return Err(ReadError::Io {
-                file: self.file.path.clone(),
-                source,
-            });
+            let error = FormatError::bad(0, format!("cannot be read: {source}"));
+            return Err(damage(&self.file.path, first.position, error).into());
         }
         let bytes = Bytes::from(bytes);
         let mut entries = Vec::with_capacity(self.frames.len());

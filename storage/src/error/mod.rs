@@ -3,9 +3,13 @@
 //! Promises: every variant that concerns bytes on disk names the file, the position, what was expected and what was
 //! found. Must not know: gRPC codes, Raft's errors.
 
+mod damaged;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+pub use self::damaged::{EntryIdentity, Faults, FaultyRange, Known, Verdict};
 
 /// Bytes on disk that are not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,9 +145,13 @@ pub enum OpenError {
         /// The newest that is understood.
         known: u32,
     },
-    /// What may have been acknowledged is damaged; nothing was cut.
+    /// What may have been acknowledged is damaged, and no peer can mend it; nothing was cut.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// Entries that may have been acknowledged are damaged; nothing was cut. Peers may have them: see
+    /// [`Repair`](crate::log::Repair).
+    #[error("{0}")]
+    Faulty(Faults),
     /// The disk failed.
     #[error("{file}: {source}", file = file.display())]
     Io {
