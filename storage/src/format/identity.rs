@@ -6,7 +6,7 @@ use crate::format::layout::{get, put};
 use crate::types::Identity;
 
 /// The format of the whole data directory.
-pub(crate) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"INKIDENT";
 
@@ -18,15 +18,15 @@ const NODE_ID_AT: usize = CLUSTER_ID_AT + size_of::<[u8; 16]>();
 const RESERVED_2_AT: usize = NODE_ID_AT + size_of::<u64>();
 const CRC_AT: usize = RESERVED_2_AT + size_of::<u32>();
 /// Bytes of the file.
-pub(crate) const SIZE: usize = CRC_AT + size_of::<u32>();
+pub const SIZE: usize = CRC_AT + size_of::<u32>();
 /// No version's file is larger: nobody reads more than this of what claims to be one.
-pub(crate) const SIZE_MAX: usize = 4_096;
+pub const SIZE_MAX: usize = 4_096;
 
 const _: () = assert!(SIZE == 48 && SIZE.is_multiple_of(8), "FORMAT.md says so");
 
 /// Bytes that are not an identity this release can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BadIdentity {
+pub enum BadIdentity {
     /// Whole, and of another version.
     Version(u32),
     /// Not what was written: where, and what.
@@ -38,7 +38,8 @@ pub(crate) enum BadIdentity {
     },
 }
 
-pub(crate) fn encode(identity: Identity) -> [u8; SIZE] {
+/// The bytes of the file.
+pub fn encode(identity: Identity) -> [u8; SIZE] {
     let mut bytes = [0; SIZE];
     put(&mut bytes, MAGIC_AT, MAGIC);
     put(&mut bytes, VERSION_AT, VERSION.to_le_bytes());
@@ -50,7 +51,8 @@ pub(crate) fn encode(identity: Identity) -> [u8; SIZE] {
     bytes
 }
 
-pub(crate) fn parse(bytes: &[u8]) -> Result<Identity, BadIdentity> {
+/// Decodes and checks a whole file.
+pub fn parse(bytes: &[u8]) -> Result<Identity, BadIdentity> {
     let damaged = |position, what| Err(BadIdentity::Damaged { position, what });
     // Magic and version stand in front and the crc at the end in every version, so that a newer file and a damaged one
     // are told apart.

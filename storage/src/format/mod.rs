@@ -5,7 +5,7 @@ pub mod checkpoint;
 pub mod fields;
 pub mod frame;
 pub mod hard_state;
-pub(crate) mod identity;
+pub mod identity;
 pub(crate) mod layout;
 pub mod segment_footer;
 pub mod segment_header;
