@@ -365,24 +365,39 @@ impl Footer {
         None
     }
 
-    /// Row number `number` of a log's rows, checked.
+    /// Where row number `number` of a log's rows stands in the file.
+    pub fn row_position(&self, log: &LogSummary, number: u32) -> u64 {
+        let at = u64::from(log.first_row) + u64::from(number);
+        self.rows.position.saturating_add(at * LOG_ROW_SIZE as u64)
+    }
+
+    /// Row number `number` of a log's rows, checked. Its crc does not say which segment it is of: its offsets do.
     pub fn row(&self, file: &[u8], log: &LogSummary, number: u32) -> Result<LogRow, FormatError> {
         let at = log.first_row.saturating_add(number);
-        let position = self.rows.position + u64::from(at) * LOG_ROW_SIZE as u64;
         let bad = |what: &str| FormatError::Bad {
-            position,
+            position: self.row_position(log, number),
             what: format!("footer, log rows: {what}"),
         };
-        let bytes = self.rows.row(file, at).ok_or_else(|| bad("no such row"))?;
+        let bytes = self
+            .rows
+            .row(file, at)
+            .filter(|_| number < log.rows)
+            .ok_or_else(|| bad("no such row"))?;
         if u32_at(bytes, 24) != LogRow::crc(bytes, log.log) {
             return Err(bad("the row's crc does not match"));
         }
-        Ok(LogRow {
+        let row = LogRow {
             base_offset: u64_at(bytes, 0),
             timestamp_max: i64_at(bytes, 8),
             records: u32_at(bytes, 16),
             frame: u32_at(bytes, 20),
-        })
+        };
+        let is_here = row.base_offset >= log.first_offset
+            && row.end_offset() <= log.end_offset
+            && row.frame < self.frames.rows;
+        is_here
+            .then_some(row)
+            .ok_or_else(|| bad("a row of another segment"))
     }
 
     /// The number of the row that `compare` says is equal, else of the first that is greater, of a log's rows, which

@@ -6,12 +6,14 @@
 use std::ops::RangeInclusive;
 
 use super::entries::entries;
-use super::segment::{Check, Sealed, batch_damage};
+use super::segment::{Check, Sealed, batch_damage, damage};
 use super::shared::Shared;
 use super::state::{LiveRow, Place};
 use super::{EntryRecords, ReadChunk};
 use crate::error::{Damage, ReadError};
 use crate::format::batch::{BadBatch, Batches};
+use crate::format::fields::FormatError;
+use crate::format::segment_footer::LogSummary;
 use crate::types::{BatchHeader, Entry, EntryKind, LogId, Record};
 
 /// The entry at `index`, if there is one.
@@ -187,12 +189,12 @@ fn read_sealed(sealed: &Sealed, first: u64, gathering: &mut Gathering) -> Result
     let Some(log) = sealed.log(gathering.log) else {
         return Ok(());
     };
-    let from = sealed.find_row(&log, |row| row.compare_offset(offset))?;
+    let from = sealed.find_offset(&log, offset)?;
     for number in from..log.rows {
         if gathering.is_full() {
             break;
         }
-        let row = sealed.row(&log, number)?;
+        let row = sealed.row_of(&log, number, gathering.chunk.next_offset)?;
         let index = sealed.base() + u64::from(row.frame);
         if index < first {
             let kept = first - sealed.base();
@@ -294,22 +296,35 @@ fn base_offset(shared: &Shared, index: u64, log: LogId) -> Result<Option<u64>, R
     if let Some(sealed) = state.sealed_of(index) {
         let sealed = std::sync::Arc::clone(sealed);
         drop(state);
-        let Some(summary) = sealed.log(log) else {
-            return Ok(None);
-        };
-        let frame = sealed.frame_number(index);
-        let number = sealed.find_row(&summary, |row| row.frame.cmp(&frame))?;
-        if number >= summary.rows {
-            return Ok(None);
-        }
-        let row = sealed.row(&summary, number)?;
-        return Ok((row.frame == frame).then_some(row.base_offset));
+        return sealed_base_offset(&sealed, index, log).map(Some);
     }
     let rows = state.live.get(&log);
     let row = rows.and_then(|rows| rows.get(rows.partition_point(|row| row.index < index)));
     Ok(row
         .filter(|row| row.index == index)
         .map(|row| row.base_offset))
+}
+
+/// The same in a sealed segment: whatever was taken there has a row.
+fn sealed_base_offset(sealed: &Sealed, index: u64, log: LogId) -> Result<u64, ReadError> {
+    let frame = sealed.frame_number(index);
+    let missing = |summary: &LogSummary, number: u32| {
+        let what = format!("footer, log rows: none for entry {index} and log {}", log.0);
+        sealed.row_damage(summary, number, what)
+    };
+    let Some(summary) = sealed.log(log) else {
+        let error = FormatError::bad(0, format!("footer, logs: none for log {}", log.0));
+        return Err(damage(sealed.path(), sealed.footer().frames_end, error).into());
+    };
+    let number = sealed.find_row(&summary, |row| row.frame.cmp(&frame))?;
+    if number >= summary.rows {
+        return Err(missing(&summary, number).into());
+    }
+    let row = sealed.row(&summary, number)?;
+    if row.frame != frame {
+        return Err(missing(&summary, number).into());
+    }
+    Ok(row.base_offset)
 }
 
 /// Where a record of a time or later may be.
@@ -371,12 +386,19 @@ fn candidate(
         return Ok(Candidate::None);
     };
     if summary.timestamp_max >= timestamp {
-        let first = sealed.find_row(&summary, |row| row.compare_offset(from))?;
+        let mut next = from.max(summary.first_offset);
+        let first = sealed.find_offset(&summary, next)?;
         for number in first..summary.rows {
-            let row = sealed.row(&summary, number)?;
+            let row = sealed.row_of(&summary, number, next)?;
+            next = row.end_offset();
             if row.timestamp_max >= timestamp {
                 return Ok(Candidate::Range(row.base_offset, row.end_offset()));
             }
+        }
+        if next != summary.end_offset {
+            // The search began at a row that was moved towards the end.
+            let what = format!("footer, log rows: none for offset {next}");
+            return Err(sealed.row_damage(&summary, summary.rows, what).into());
         }
     }
     Ok(Candidate::Behind(summary.end_offset))

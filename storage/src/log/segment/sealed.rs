@@ -95,6 +95,35 @@ impl Sealed {
             .map_err(|error| damage(&self.path, 0, error))
     }
 
+    /// Row number `number` of a log's rows, which must be the one that holds `offset`: rows follow each other without a
+    /// gap, and one that was moved within its section is whole and yet damage.
+    pub(in crate::log) fn row_of(
+        &self,
+        log: &LogSummary,
+        number: u32,
+        offset: u64,
+    ) -> Result<LogRow, Damage> {
+        let row = self.row(log, number)?;
+        if row.compare_offset(offset) == Ordering::Equal {
+            return Ok(row);
+        }
+        let (from, to) = (row.base_offset, row.end_offset());
+        let what = format!("footer, log rows: offset {offset} expected, {from} to {to} found");
+        Err(self.row_damage(log, number, what))
+    }
+
+    /// The number of the row that holds `offset`, which lies in what the log has here.
+    pub(in crate::log) fn find_offset(&self, log: &LogSummary, offset: u64) -> Result<u32, Damage> {
+        let number = self.find_row(log, |row| row.compare_offset(offset))?;
+        self.row_of(log, number, offset).map(|_| number)
+    }
+
+    /// That a log's row is not the one that it must be.
+    pub(in crate::log) fn row_damage(&self, log: &LogSummary, number: u32, what: String) -> Damage {
+        let position = self.footer.row_position(log, number);
+        damage(&self.path, position, FormatError::bad(0, what))
+    }
+
     pub(in crate::log) fn find_row(
         &self,
         log: &LogSummary,
