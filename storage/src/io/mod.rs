@@ -1,14 +1,17 @@
-//! The disk as a trait, and the real one.
+//! The disk as a trait, the real one, and one in memory that fails as a test tells it to.
 //!
-//! Promises: every file operation of the log engine goes through [`Disk`], so that a disk that fails, tears writes and
-//! forgets what was not synced can stand in its place. Nothing retries: a failed write or sync is for the caller to
-//! treat as final. Must not know: what the bytes mean.
+//! Promises: every file operation of the log engine goes through [`Disk`]: [`RealDisk`] is what runs, and [`sim`] is what
+//! stands in its place to fail calls, tear writes and forget what was not synced. Nothing retries: a failed write or sync
+//! is for the caller to treat as final. One suite of tests holds both disks to what the traits say. Must not know: what
+//! the bytes mean.
 //!
 //! What the engine assumes of the disk below: a write changes no byte outside of it; a 512-byte sector is written as a
-//! whole or not at all, unless it is found bad; what was synced stays, or is found damaged by a crc.
+//! whole or not at all, unless it is found bad; what was synced stays, or is found damaged by a crc. FORMAT.md ("What is
+//! assumed of the disk") is the authority, and [`sim::Crash`] leaves whatever it allows.
 
 mod mmap;
 mod real;
+pub mod sim;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
@@ -24,7 +27,7 @@ pub use self::real::RealDisk;
 pub trait Disk: Debug + Send + Sync {
     /// Creates a directory and its parents when missing; durable on return.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// The names of the files in a directory, in no order.
+    /// The names of the files and directories in a directory, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Opens an existing file to read and write.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
