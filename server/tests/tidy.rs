@@ -58,13 +58,14 @@ const STORAGE_LAYERS: &[Layer] = &[
 ];
 const WORDS: &[&str] = &["types", "limits", "error"];
 
-/// tail, blocking, indexer ← raft ← discovery ← grpc ← node ← cli ← main, with clock and config below all of them.
+/// tail, blocking, indexer, scrub ← raft ← discovery ← grpc ← node ← cli ← main, with clock and config below all of them.
 const SERVER_LAYERS: &[Layer] = &[
     ("clock", &[]),
     ("config", &[]),
     ("tail", &[LEAVES, PARTS]),
     ("blocking", &[LEAVES, PARTS]),
     ("indexer", &[LEAVES, PARTS]),
+    ("scrub", &[LEAVES, PARTS]),
     ("raft", &[LEAVES, PARTS]),
     ("discovery", &[LEAVES, PARTS, &["raft"]]),
     ("grpc", &[LEAVES, PARTS, &["raft", "discovery"]]),
@@ -79,7 +80,7 @@ const SERVER_LAYERS: &[Layer] = &[
     ),
 ];
 const LEAVES: &[&str] = &["clock", "config"];
-const PARTS: &[&str] = &["tail", "blocking", "indexer"];
+const PARTS: &[&str] = &["tail", "blocking", "indexer", "scrub"];
 
 const LAYERED: [(&str, &[Layer]); 2] = [("storage", STORAGE_LAYERS), ("server", SERVER_LAYERS)];
 
