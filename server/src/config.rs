@@ -69,6 +69,8 @@ pub struct Config {
     pub seeds: Vec<String>,
     /// How many nodes must see each other before they form a cluster.
     pub bootstrap_expect: usize,
+    /// Bytes per second that scrubbing reads; 0: it is off.
+    pub scrub_rate: u64,
     /// The log engine.
     pub log: LogConfig,
     /// Consensus.

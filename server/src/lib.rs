@@ -8,4 +8,5 @@ pub mod grpc;
 pub mod indexer;
 pub mod node;
 pub mod raft;
+pub mod scrub;
 pub mod tail;

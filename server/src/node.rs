@@ -26,9 +26,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::discovery::{Discovery, Misplaced, Step};
 use crate::grpc::peer::PeerService;
-use crate::grpc::{self, Services};
+use crate::grpc::{self, Beside, Services};
 use crate::indexer::{Indexer, IndexerOptions};
 use crate::raft::{Fatal, GROUP, Group, GroupOptions, Leader, Member, Timings};
+use crate::scrub::Scrub;
 
 /// Between rounds of discovery.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
@@ -84,6 +85,7 @@ pub struct Node {
     stopping: watch::Sender<bool>,
     servers: Vec<Serving>,
     feed: Option<JoinHandle<()>>,
+    scrubbing: Option<JoinHandle<()>>,
     /// Last: the directory is given back when everything else is gone.
     _lock: DirLock,
 }
@@ -152,15 +154,23 @@ impl Node {
             }
             let wanted = watch_whether_to_index(group.clone(), stop.clone());
             let (indexer, feed) = start_indexer(config, &group, wanted);
-            let services = services(config, &group, indexer, clock, stop.clone());
+            let (scrub, scrubbing) =
+                Scrub::start(config.scrub_rate, group.log(), clock, stop.clone());
+            let services = services(
+                config,
+                &group,
+                Beside { indexer, scrub },
+                clock,
+                stop.clone(),
+            );
             peer_service.serve(services.clone());
             tokio::select! {
                 taken = take_part(&group, members, &discovery) => taken?,
                 fatal = group.failed() => return Err(fatal.into()),
             }
-            Ok::<_, StartError>((group, services, feed))
+            Ok::<_, StartError>((group, services, feed, scrubbing))
         };
-        let (group, services, feed) = match start.await {
+        let (group, services, feed, scrubbing) = match start.await {
             Ok(started) => started,
             Err(error) => {
                 peer_server.abort();
@@ -175,6 +185,7 @@ impl Node {
             stopping,
             servers,
             feed,
+            scrubbing,
             _lock: lock,
         })
     }
@@ -215,6 +226,11 @@ impl Node {
             && timeout(FEED_STOP_TIMEOUT, feed).await.is_err()
         {
             tracing::warn!("the index was still merging; it is checked at the next start");
+        }
+        if let Some(scrubbing) = self.scrubbing
+            && !matches!(timeout(STOP_TIMEOUT, scrubbing).await, Ok(Ok(())))
+        {
+            tracing::warn!("scrubbing did not end by itself");
         }
         self.group.shutdown().await;
     }
@@ -410,7 +426,7 @@ fn start_indexer(
 fn services(
     config: &Config,
     group: &Group,
-    indexer: Indexer,
+    beside: Beside,
     clock: Clock,
     stop: watch::Receiver<bool>,
 ) -> Services {
@@ -419,7 +435,7 @@ fn services(
     let data_dir = config.data_dir.clone();
     Services::new(
         group.clone(),
-        indexer,
+        beside,
         clock,
         reads,
         searches,

@@ -32,7 +32,7 @@ const fn key(
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 16] = [
+pub const KEYS: [Key; 17] = [
     key(
         "data_dir",
         "data-dir",
@@ -81,6 +81,13 @@ pub const KEYS: [Key; 16] = [
         "INKSTONE_BOOTSTRAP_EXPECT",
         "N",
         "Nodes that must meet before they form a cluster [default: 1, with seeds 3]",
+    ),
+    key(
+        "scrub_rate",
+        "scrub-rate",
+        "INKSTONE_SCRUB_RATE",
+        "BYTES",
+        "Bytes per second that are read to find damaged segments; 0: none [default: 8MiB]",
     ),
     key(
         "log.segment_size",

@@ -158,6 +158,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
         peer_advertise: field("peer_advertise").advertise(("peer_listen", peer_listen))?,
         bootstrap_expect: bootstrap_expect(&field("bootstrap_expect"), &seeds)?,
         seeds,
+        scrub_rate: field("scrub_rate").size(8 * MIB, (0, 16 * GIB))?,
         log: log(&field)?,
         raft: raft(&field)?,
         search: SearchConfig {
@@ -284,6 +285,7 @@ fn value_of(config: &Config, key: &Key) -> Option<Value> {
         "bootstrap_expect" => {
             Value::Integer(i64::try_from(config.bootstrap_expect).unwrap_or(i64::MAX))
         }
+        "scrub_rate" => size(config.scrub_rate),
         "log.segment_size" => size(config.log.segment_size),
         "log.tail_size" => size(config.log.tail_size as u64),
         "log.free_size_min" => size(config.log.free_size_min),

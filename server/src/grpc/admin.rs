@@ -181,6 +181,10 @@ pub(crate) fn node_status_here(services: &Services) -> NodeStatus {
     NodeStatus {
         reachable: true,
         indexed_index: services.indexer.index(),
+        scrub: Some(convert::scrub_status(
+            services.scrub.status(),
+            &services.data_dir,
+        )),
         ..services.group.node_status()
     }
 }

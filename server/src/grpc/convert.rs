@@ -2,6 +2,8 @@
 //!
 //! Must not know: the group, the disk, time.
 
+use std::path::Path;
+
 use inkstone_proto::v1::{self, AppendRequest, AppendResponse, Attribute};
 use inkstone_storage::format::batch::EncodedBatch;
 use inkstone_storage::limits::{
@@ -14,6 +16,7 @@ use tonic::Status;
 
 use crate::grpc::error;
 use crate::raft::{LogInfo, Receipt};
+use crate::scrub::ScrubStatus;
 
 /// An append whose every field is within its limits.
 #[derive(Debug, Clone)]
@@ -258,6 +261,29 @@ pub(crate) fn consistency(number: i32) -> Result<v1::Consistency, Status> {
         Err(_) => Err(error::invalid(format!(
             "consistency is {number}; 1 (STALE), 2 (AT_LEAST) and 3 (LINEARIZABLE) are known"
         ))),
+    }
+}
+
+/// What scrubbing has found, with files named relative to `data_dir`.
+pub(crate) fn scrub_status(status: ScrubStatus, data_dir: &Path) -> v1::ScrubStatus {
+    let pass = status.last_pass;
+    let damages = status.faults.into_iter().map(|fault| v1::DamagedPlace {
+        file: error::relative(&fault.damage.file, data_dir),
+        position: fault.damage.position,
+        what: fault.damage.what,
+        first_index: fault.entries.as_ref().map(|entries| *entries.start()),
+        last_index: fault.entries.as_ref().map(|entries| *entries.end()),
+    });
+    v1::ScrubStatus {
+        rate: status.rate,
+        passes: status.passes,
+        last_pass_start_time: pass.map_or(0, |pass| pass.start_time),
+        last_pass_end_time: pass.map_or(0, |pass| pass.end_time),
+        last_pass_bytes: pass.map_or(0, |pass| pass.size),
+        verified_bytes: status.verified,
+        total_bytes: status.total,
+        damages: damages.collect(),
+        damages_count: status.faults_count,
     }
 }
 

@@ -368,7 +368,8 @@ fn damaged(damage: &Damage, data_dir: &Path) -> Status {
     status(Code::DataLoss, message, &detail)
 }
 
-fn relative(file: &Path, data_dir: &Path) -> String {
+/// A file's name for a client: relative to the data directory.
+pub(crate) fn relative(file: &Path, data_dir: &Path) -> String {
     file.strip_prefix(data_dir)
         .unwrap_or(file)
         .display()

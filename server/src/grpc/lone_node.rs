@@ -15,9 +15,10 @@ use tonic::metadata::MetadataMap;
 
 use crate::blocking::Blocking;
 use crate::clock::Clock;
-use crate::grpc::{Services, admin};
+use crate::grpc::{Beside, Services, admin};
 use crate::indexer::{Indexer, IndexerOptions};
 use crate::raft::{GROUP, Group, GroupOptions, Member, Timings};
+use crate::scrub::Scrub;
 use crate::tail::Applied;
 
 /// The log that a leading node has.
@@ -62,7 +63,10 @@ impl LoneNode {
         let stop = watch::Sender::new(false);
         let services = Services::new(
             group,
-            indexer,
+            Beside {
+                indexer,
+                scrub: Scrub::off(),
+            },
             clock,
             Blocking::new(1, 8),
             Blocking::new(1, 8),

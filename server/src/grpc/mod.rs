@@ -41,6 +41,7 @@ use crate::grpc::limits::{
 };
 use crate::indexer::Indexer;
 use crate::raft::Group;
+use crate::scrub::Scrub;
 
 /// How often a silent connection is asked whether it lives, and how long its answer may take.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -48,11 +49,21 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Bytes that one permit of a semaphore for bytes stands for.
 const PERMIT_SIZE: usize = 1 << 10;
 
+/// What works beside the services, as far as they ask it.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// The search index.
+    pub indexer: Indexer,
+    /// The search for damaged segments.
+    pub scrub: Scrub,
+}
+
 /// What the services of one node work with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Services {
     pub(crate) group: Group,
     pub(crate) indexer: Indexer,
+    pub(crate) scrub: Scrub,
     pub(crate) clock: Clock,
     pub(crate) reads: Blocking,
     pub(crate) searches: Blocking,
@@ -68,7 +79,7 @@ impl Services {
     /// `stopping` turns true when the node stops: following reads and sessions then end by themselves.
     pub fn new(
         group: Group,
-        indexer: Indexer,
+        beside: Beside,
         clock: Clock,
         reads: Blocking,
         searches: Blocking,
@@ -77,7 +88,8 @@ impl Services {
     ) -> Self {
         Self {
             group,
-            indexer,
+            indexer: beside.indexer,
+            scrub: beside.scrub,
             clock,
             reads,
             searches,

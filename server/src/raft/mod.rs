@@ -383,7 +383,7 @@ impl Group {
         &self.inner.raft
     }
 
-    /// This node's own row of the cluster's status; `indexed_index` is left 0 for the caller to fill.
+    /// This node's own row of the cluster's status; `indexed_index` and `scrub` are left for the caller to fill.
     pub fn node_status(&self) -> v1::NodeStatus {
         let log = self.inner.log.state();
         let metrics = self.inner.raft.metrics();
@@ -410,6 +410,7 @@ impl Group {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             log_bytes: log.disk_size,
             chain_crc: log.chain_crc,
+            scrub: None,
         }
     }
 }
