@@ -8,7 +8,8 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::retry::Safety;
 use crate::route::Aim;
-use crate::types::{ClusterStatus, Created, IfExists, LogInfo};
+use crate::status::ClusterStatus;
+use crate::types::{Created, IfExists, LogInfo};
 
 impl Client {
     /// Creates a log. Names: 1 to 255 bytes of `a-z 0-9 . _ - /`, not starting or ending with `/`.

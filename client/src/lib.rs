@@ -38,6 +38,7 @@ mod retry;
 mod route;
 mod search;
 mod session;
+mod status;
 mod types;
 mod wire;
 
@@ -46,9 +47,9 @@ pub use error::{Detail, Error, Reason, Result};
 pub use read::ReadStream;
 pub use retry::RetryPolicy;
 pub use session::{AppendSession, Ticket};
+pub use status::{ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ScrubPass, ScrubStatus};
 pub use types::{
-    AppendOptions, ClusterStatus, Consistency, Created, Follow, Gap, GapReason, Hit, IfExists,
-    LogInfo, NewRecord, NodeInfo, NodeRole, NodeStatus, Producer, ProducerChoice, ReadEvent,
-    ReadOptions, Receipt, Record, Retry, SearchAnswer, SearchOptions, SessionOptions, Start, Tail,
-    WhenBehind,
+    AppendOptions, Consistency, Created, Follow, Gap, GapReason, Hit, IfExists, LogInfo, NewRecord,
+    NodeInfo, Producer, ProducerChoice, ReadEvent, ReadOptions, Receipt, Record, Retry,
+    SearchAnswer, SearchOptions, SessionOptions, Start, Tail, WhenBehind,
 };

@@ -231,61 +231,6 @@ pub struct NodeInfo {
     pub peer_address: String,
 }
 
-/// What a node is in its group at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeRole {
-    /// It takes appends.
-    Leader,
-    /// It votes and follows.
-    Follower,
-    /// It asks for votes.
-    Candidate,
-    /// It follows without a vote.
-    Learner,
-    /// Not known, for instance because it could not be reached.
-    Unknown,
-}
-
-/// One node, as far as the answering node could ask it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// Who it is.
-    pub node: NodeInfo,
-    /// What it is at the moment.
-    pub role: NodeRole,
-    /// False when the answering node could not reach it; the figures are then 0.
-    pub reachable: bool,
-    /// Raft index of the last entry that is durable on it.
-    pub durable_index: u64,
-    /// Raft index of the last entry known to be committed there.
-    pub committed_index: u64,
-    /// Raft index of the last entry whose records are visible there.
-    pub applied_index: u64,
-    /// Raft index of the last entry that its search index covers; 0 when it has none.
-    pub indexed_index: u64,
-    /// The release it runs.
-    pub version: String,
-    /// Bytes that its segment files hold on disk.
-    pub log_bytes: u64,
-    /// Chain crc after `durable_index`: equal at equal indexes means equal prefixes.
-    pub chain_crc: u32,
-}
-
-/// Who is in the cluster, who leads, and how far each node is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterStatus {
-    /// The cluster's id, a UUID in its usual text form.
-    pub cluster_id: String,
-    /// The leader's node id, if one is known.
-    pub leader: Option<u64>,
-    /// Raft's current term at the answering node.
-    pub term: u64,
-    /// Every member, by node id.
-    pub nodes: Vec<NodeStatus>,
-    /// The node that answered.
-    pub answered_by: u64,
-}
-
 /// How current an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Consistency {

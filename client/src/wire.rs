@@ -8,10 +8,10 @@ use inkstone_proto::v1;
 use prost::Message;
 
 use crate::error::{Detail, Reason};
+use crate::status::{ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ScrubPass, ScrubStatus};
 use crate::types::{
-    ClusterStatus, Consistency, Gap, GapReason, Hit, LogInfo, NewRecord, NodeInfo, NodeRole,
-    NodeStatus, Producer, ReadEvent, ReadOptions, Receipt, Record, SearchAnswer, SearchOptions,
-    Start, Tail, WhenBehind,
+    Consistency, Gap, GapReason, Hit, LogInfo, NewRecord, NodeInfo, Producer, ReadEvent,
+    ReadOptions, Receipt, Record, SearchAnswer, SearchOptions, Start, Tail, WhenBehind,
 };
 
 /// The type under which an error's detail is packed.
@@ -309,7 +309,36 @@ fn node_status(wire: v1::NodeStatus) -> Option<NodeStatus> {
         version: wire.version,
         log_bytes: wire.log_bytes,
         chain_crc: wire.chain_crc,
+        scrub: wire.scrub.map(scrub_status),
     })
+}
+
+fn scrub_status(wire: v1::ScrubStatus) -> ScrubStatus {
+    ScrubStatus {
+        rate: wire.rate,
+        passes: wire.passes,
+        last_pass: (wire.passes > 0).then_some(ScrubPass {
+            start_time: wire.last_pass_start_time,
+            end_time: wire.last_pass_end_time,
+            bytes: wire.last_pass_bytes,
+        }),
+        verified_bytes: wire.verified_bytes,
+        total_bytes: wire.total_bytes,
+        damages: wire.damages.into_iter().map(damaged_place).collect(),
+        damages_count: wire.damages_count,
+    }
+}
+
+fn damaged_place(wire: v1::DamagedPlace) -> DamagedPlace {
+    DamagedPlace {
+        file: wire.file,
+        position: wire.position,
+        what: wire.what,
+        entries: wire
+            .first_index
+            .zip(wire.last_index)
+            .map(|(first, last)| first..=last),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! `ink cluster status`.
 
 use clap::{Args, Subcommand};
-use inkstone_client::{Client, ClusterStatus, NodeRole, NodeStatus};
+use inkstone_client::{Client, ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ScrubStatus};
 use serde_json::json;
 
 use crate::output::{Format, Output};
+use crate::time;
 
 /// What to do with the cluster.
 #[derive(Debug, Args)]
@@ -42,6 +43,7 @@ fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
             for node in &status.nodes {
                 output.line(&row(node).join(" "))?;
             }
+            print_damages(status, output)?;
         }
         Format::Table => {
             let leader = status
@@ -62,8 +64,11 @@ fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
                 "indexed",
                 "bytes",
                 "version",
+                "scrubbed",
+                "damaged",
             ];
             output.table(&heading, status.nodes.iter().map(row).collect())?;
+            print_damages(status, output)?;
         }
     }
     Ok(())
@@ -92,7 +97,61 @@ fn row(status: &NodeStatus) -> Vec<String> {
         } else {
             status.version.clone()
         },
+        scrubbed(status.scrub.as_ref()),
+        status
+            .scrub
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |scrub| scrub.damages_count.to_string()),
     ]
+}
+
+/// When the last pass over all sealed segments ended; before that, how far the first one is.
+fn scrubbed(scrub: Option<&ScrubStatus>) -> String {
+    let Some(scrub) = scrub else {
+        return "-".to_owned();
+    };
+    match scrub.last_pass {
+        _ if scrub.rate == 0 => "off".to_owned(),
+        Some(pass) => time::format(pass.end_time - pass.end_time.rem_euclid(1_000_000_000)),
+        None => scrub
+            .verified_bytes
+            .saturating_mul(100)
+            .checked_div(scrub.total_bytes)
+            .map_or_else(|| "-".to_owned(), |percent| format!("{percent}%")),
+    }
+}
+
+/// A line for each damaged place that a node knows of, and for those that there was no room for.
+fn print_damages(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
+    for node in &status.nodes {
+        let Some(scrub) = &node.scrub else { continue };
+        let id = node.node.id;
+        for place in &scrub.damages {
+            output.line(&format!("damage: node {id}: {}", damage_text(place)))?;
+        }
+        let more = scrub
+            .damages_count
+            .saturating_sub(scrub.damages.len() as u64);
+        if more > 0 {
+            output.line(&format!("damage: node {id}: and {more} more places"))?;
+        }
+    }
+    Ok(())
+}
+
+fn damage_text(place: &DamagedPlace) -> String {
+    let DamagedPlace {
+        file,
+        position,
+        what,
+        entries,
+    } = place;
+    let entries = match entries {
+        None => String::new(),
+        Some(one) if one.start() == one.end() => format!(" (entry {})", one.start()),
+        Some(more) => format!(" (entries {} to {})", more.start(), more.end()),
+    };
+    format!("{file} at byte {position}: {what}{entries}")
 }
 
 fn role(role: NodeRole) -> &'static str {
@@ -119,5 +178,31 @@ fn node_json(status: &NodeStatus) -> serde_json::Value {
         "log_bytes": status.log_bytes,
         "chain_crc": status.chain_crc,
         "version": status.version,
+        "scrub": status.scrub.as_ref().map(scrub_json),
+    })
+}
+
+fn scrub_json(scrub: &ScrubStatus) -> serde_json::Value {
+    let place = |place: &DamagedPlace| {
+        json!({
+            "file": place.file,
+            "position": place.position,
+            "what": place.what,
+            "first_index": place.entries.as_ref().map(|entries| *entries.start()),
+            "last_index": place.entries.as_ref().map(|entries| *entries.end()),
+        })
+    };
+    json!({
+        "rate": scrub.rate,
+        "passes": scrub.passes,
+        "last_pass": scrub.last_pass.map(|pass| json!({
+            "start_time": pass.start_time,
+            "end_time": pass.end_time,
+            "bytes": pass.bytes,
+        })),
+        "verified_bytes": scrub.verified_bytes,
+        "total_bytes": scrub.total_bytes,
+        "damages": scrub.damages.iter().map(place).collect::<Vec<_>>(),
+        "damages_count": scrub.damages_count,
     })
 }
