@@ -14,4 +14,5 @@ mod pause;
 mod read_back;
 mod rebuild;
 mod scene;
+mod scrub;
 mod search;
