@@ -275,6 +275,8 @@ mod tests {
             segment_size: 1 << 20,
             tail_size: 1 << 20,
             queue_size: 1 << 20,
+            free_size_min: 0,
+            spare: inkstone_storage::log::Spare::Never,
         };
         Log::open(options).expect("a new log")
     }
