@@ -2,7 +2,8 @@
 //! of a cluster of one.
 //!
 //! Promises: entries are fed in order, each once; what was fed is searchable before [`Indexer::wait_for`] says so; an
-//! index that fails is deleted and built anew from the log, and log reads never notice. Must not know: Raft, gRPC.
+//! index that fails is deleted and built anew from the log, and log reads never notice; on a disk that is nearly full
+//! indexing stops, and leaves what is free to the log, until there is room. Must not know: Raft, gRPC.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct IndexerOptions {
     pub commit_interval: Duration,
     /// Bytes of records that one shard covers.
     pub shard_size: u64,
+    /// Nothing is indexed while fewer bytes than this are free on the disk.
+    pub free_size_min: u64,
 }
 
 /// The search side of this node, as the grpc layer sees it. Cheap to clone.
@@ -91,6 +94,7 @@ impl Indexer {
             applied,
             wanted,
             blocking: Blocking::new(1, 1),
+            is_short: false,
         };
         let task = tokio::spawn(feed.run());
         (indexer, task)
@@ -130,20 +134,55 @@ struct Feed {
     applied: Applied,
     wanted: watch::Receiver<bool>,
     blocking: Blocking,
+    /// Whether indexing stands still for want of room, which is said once.
+    is_short: bool,
 }
 
 impl Feed {
     async fn run(mut self) {
         while self.wanted.wait_for(|wanted| *wanted).await.is_ok() {
+            if !self.has_room() {
+                sleep(RETRY_AFTER).await;
+                continue;
+            }
             if let Err(error) = self.index_while_wanted().await {
                 tracing::warn!(%error, "indexing stopped; it is tried again");
-                let failed = matches!(error, FeedError::Index(_));
                 self.shared.searcher.store(None);
                 self.shared.progress.send_replace(0);
-                if failed {
+                if self.is_useless(&error) {
                     self.delete().await;
                 }
                 sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+
+    /// Whether there is enough room to index.
+    fn has_room(&mut self) -> bool {
+        let free = self.log.free_size().unwrap_or(u64::MAX);
+        let is_short = free < self.options.free_size_min;
+        if is_short != self.is_short {
+            let (free_size_min, dir) = (self.options.free_size_min, self.options.dir.display());
+            if is_short {
+                tracing::warn!(free, free_size_min, %dir, "the disk is nearly full: indexing stops until there is room");
+            } else {
+                tracing::info!(free, free_size_min, %dir, "there is room again: indexing goes on");
+            }
+            self.is_short = is_short;
+        }
+        !is_short
+    }
+
+    /// Whether an index that failed must go. One for which there was no room is whole up to its last commit; built anew it
+    /// would need the same room. tantivy does not always say that this was it.
+    fn is_useless(&self, error: &FeedError) -> bool {
+        let room = 2 * self.options.writer_memory as u64;
+        match error {
+            FeedError::Index(IndexError::Failed(_)) => {
+                self.log.free_size().is_none_or(|free| free >= room)
+            }
+            FeedError::Index(IndexError::Full(_)) | FeedError::Read(_) | FeedError::Busy(_) => {
+                false
             }
         }
     }
@@ -167,6 +206,14 @@ impl Feed {
             if last >= caught_up && next > caught_up && self.shared.searcher.load().is_none() {
                 self.publish(&searcher);
                 self.shared.searcher.store(Some(Arc::new(searcher.clone())));
+            }
+            if !self.has_room() {
+                // What is indexed can still be searched.
+                tokio::select! {
+                    changed = self.wanted.changed() => if changed.is_err() { break },
+                    () = sleep(RETRY_AFTER) => {}
+                }
+                continue;
             }
             if next.max(self.log.state().first_index) <= last {
                 feeder = self.feed(feeder, next, last).await?;
@@ -231,3 +278,6 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,9 @@ const SEARCH_THREADS: usize = 4;
 const SEARCHES_WAITING: usize = 256;
 /// Bytes of entries that may wait for the writer thread.
 const WRITER_QUEUE_SIZE: usize = 64 << 20;
+/// The index stops well below the mark at which appends are refused, so that it reaches what was appended before; but it
+/// stops: the rest is the log's, for what it must write.
+const INDEX_FREE_SIZE_MIN: u64 = 256 << 20;
 /// Segments that one index shard covers.
 const SHARD_SEGMENTS: u64 = 8;
 
@@ -417,6 +420,7 @@ fn start_indexer(
         writer_memory: config.search.writer_memory,
         commit_interval: config.search.commit_interval,
         shard_size: config.log.segment_size.saturating_mul(SHARD_SEGMENTS),
+        free_size_min: (config.log.free_size_min / 4).min(INDEX_FREE_SIZE_MIN),
     };
     let (log, applied) = (group.log().clone(), group.applied().clone());
     let (indexer, feed) = Indexer::start(options, log, applied, wanted);

@@ -51,6 +51,7 @@ impl LoneNode {
         let options = IndexerOptions {
             dir: dir.path().join("search"),
             writer_memory: 32 << 20,
+            free_size_min: 0,
             commit_interval: Duration::from_secs(1),
             shard_size: 64 << 20,
         };

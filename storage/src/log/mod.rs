@@ -219,6 +219,11 @@ impl Log {
         space::check(self.shared())
     }
 
+    /// Bytes that are free on the log's disk; `None` when the disk does not say.
+    pub fn free_size(&self) -> Option<u64> {
+        space::free_size(self.shared())
+    }
+
     /// Whether fewer than `queue_size` bytes wait for the writer.
     pub fn has_room(&self) -> bool {
         self.shared().queue.has_room()

@@ -12,17 +12,21 @@ pub(super) fn check(shared: &Shared) -> Result<(), LowSpace> {
     if options.free_size_min == 0 {
         return Ok(());
     }
-    match shared.disk.free_size(&options.dir) {
-        Ok(free_size) if free_size < options.free_size_min => Err(LowSpace {
+    match free_size(shared) {
+        Some(free_size) if free_size < options.free_size_min => Err(LowSpace {
             dir: options.dir.clone(),
             free_size,
             free_size_min: options.free_size_min,
         }),
-        Ok(_) => Ok(()),
         // A disk that does not say how full it is is no full disk. If it fails, the next write finds out.
-        Err(error) => {
-            tracing::debug!(%error, "the free space is not known");
-            Ok(())
-        }
+        _ => Ok(()),
     }
+}
+
+/// Bytes that are free.
+pub(super) fn free_size(shared: &Shared) -> Option<u64> {
+    let asked = shared.disk.free_size(&shared.options.dir);
+    asked
+        .inspect_err(|error| tracing::debug!(%error, "the free space is not known"))
+        .ok()
 }

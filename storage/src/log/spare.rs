@@ -40,8 +40,8 @@ const FILL_SIZE: usize = 256 << 10;
 /// The spare is begun when the active segment is half full. From then on, with each sync group, so many bytes of it are
 /// filled for each byte of frames: it is whole before the segment is full, and an idle log writes nothing.
 const FILL_RATE: u64 = 3;
-/// But no more than this: where groups are large an fsync has little to gain, and the disk none to give away.
-const FILL_PER_GROUP_MAX: u64 = 128 << 10;
+/// But only for groups up to so many bytes: for a larger one an fsync has little to gain, and the disk none to give away.
+const FILL_GROUP_SIZE_MAX: u64 = 64 << 10;
 
 /// A file that is ready to become a segment.
 #[derive(Debug)]
@@ -243,7 +243,11 @@ impl SpareMaker {
         }
         let workshop = &self.workshop;
         let mut order = workshop.order.lock();
-        let more = size.saturating_mul(FILL_RATE).min(FILL_PER_GROUP_MAX);
+        let more = if size <= FILL_GROUP_SIZE_MAX {
+            size * FILL_RATE
+        } else {
+            0
+        };
         let fill_to = order.fill_to.unwrap_or(0) + more;
         order.fill_to = Some(fill_to.min(workshop.capacity));
         match self.policy {

@@ -106,7 +106,7 @@ impl Feeder {
             return Err(IndexError::Failed(failed.clone()));
         }
         let result = act(self);
-        if let Err(IndexError::Failed(what)) = &result {
+        if let Err(IndexError::Failed(what) | IndexError::Full(what)) = &result {
             self.failed = Some(what.clone());
         }
         result

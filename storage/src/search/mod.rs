@@ -44,17 +44,36 @@ pub struct IndexOptions {
     pub shard_size: u64,
 }
 
-/// What may go wrong with the index itself. The caller drops it, deletes the directory and builds it anew.
+/// What may go wrong with the index itself. Whatever it is, the caller drops the feeder.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// tantivy or the disk failed.
+    /// tantivy or the disk failed. The caller deletes the directory and builds the index anew.
     #[error("search index: {0}")]
     Failed(String),
+    /// The disk has no room for what was fed. What was committed is whole: the caller opens the index again when there is
+    /// room.
+    #[error("search index: the disk is full: {0}")]
+    Full(String),
 }
 
 impl IndexError {
     fn failed(what: impl Into<String>) -> Self {
         Self::Failed(what.into())
+    }
+
+    /// What tantivy or the system said. tantivy's threads hand on no error of the system's, but its text.
+    fn of(error: &dyn std::fmt::Display) -> Self {
+        const FULL: [&str; 4] = [
+            "os error 28",
+            "StorageFull",
+            "os error 122",
+            "QuotaExceeded",
+        ];
+        let said = error.to_string();
+        if FULL.iter().any(|full| said.contains(full)) {
+            return Self::Full(said);
+        }
+        Self::Failed(said)
     }
 }
 

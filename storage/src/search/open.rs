@@ -61,6 +61,7 @@ fn whole_shards(index_dir: &Path, verify: bool) -> Result<Vec<OpenShard>, IndexE
         let is_last = at + 1 == dirs.len();
         match whole_shard(index_dir, dir, whole.last(), verify, is_last) {
             Ok(shard) => whole.push(shard),
+            Err(full @ IndexError::Full(_)) => return Err(full),
             Err(IndexError::Failed(why)) => {
                 tracing::warn!(shard = %dir.path.display(), why, "rebuilding the search index from here on");
                 // The newest first: were the oldest deleted before a crash, the rest would look like an index that

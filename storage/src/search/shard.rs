@@ -310,12 +310,12 @@ fn new_writer(index: &Index, memory: usize) -> Result<IndexWriter, IndexError> {
 
 impl From<tantivy::TantivyError> for IndexError {
     fn from(error: tantivy::TantivyError) -> Self {
-        IndexError::failed(error.to_string())
+        IndexError::of(&error)
     }
 }
 
 impl From<std::io::Error> for IndexError {
     fn from(error: std::io::Error) -> Self {
-        IndexError::failed(error.to_string())
+        IndexError::of(&error)
     }
 }

@@ -6,6 +6,8 @@ mod damage;
 #[cfg(test)]
 mod feed;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod index;
 #[cfg(test)]
 mod paging;

@@ -1,0 +1,130 @@
+//! A disk that is nearly full stops the index and nothing else.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use inkstone_storage::format::batch::{Batches, EncodedBatch, join};
+use inkstone_storage::io::{Disk, DiskFile, RealDisk};
+use inkstone_storage::log::{LogOptions, Spare};
+use inkstone_storage::types::{
+    BatchOutcome, Entry, EntryId, EntryKind, Identity, LogId, NewRecord,
+};
+use tokio::time::timeout;
+
+use super::*;
+
+/// A real disk that has as much room as a test says.
+#[derive(Debug)]
+struct Gauge {
+    free: Arc<AtomicU64>,
+}
+
+impl Disk for Gauge {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open(path)
+    }
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.create(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+    fn free_size(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+}
+
+const ROOM: u64 = 1_000;
+/// Longer than any test runs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn open_log(dir: &Path, free: &Arc<AtomicU64>) -> Log {
+    let disk = Gauge {
+        free: Arc::clone(free),
+    };
+    let options = LogOptions {
+        dir: dir.join("group-1"),
+        identity: Identity {
+            cluster_id: [7; 16],
+            node_id: 1,
+        },
+        group: 1,
+        segment_size: 1 << 20,
+        tail_size: 1 << 20,
+        queue_size: 1 << 20,
+        free_size_min: 0,
+        spare: Spare::Never,
+    };
+    Log::open_on(Arc::new(disk), options).expect("a new log")
+}
+
+/// Appends an entry of one record and applies it.
+fn append(log: &Log, applied: &Applied, index: u64) {
+    let record = NewRecord {
+        timestamp: 0,
+        attributes: Vec::new(),
+        body: format!("record {index}").into(),
+    };
+    let payload = join(&[EncodedBatch::encode(LogId(1), None, None, &[record])], 0);
+    let batches = Batches::parse(payload.clone()).expect("just encoded");
+    let entry = Entry {
+        id: EntryId {
+            term: 1,
+            node: 1,
+            index,
+        },
+        kind: EntryKind::Batches,
+        payload,
+    };
+    log.append(vec![entry], Box::new(|_| ()))
+        .expect("the log goes on");
+    let base_offset = index - 1;
+    log.note_batches(index, &batches, &[BatchOutcome::Taken { base_offset }]);
+    applied.publish(index);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn indexing_stops_while_the_disk_is_nearly_full_and_then_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(ROOM));
+    let log = open_log(dir.path(), &free);
+    let applied = Applied::new(0);
+    append(&log, &applied, 1);
+    let wanted = watch::Sender::new(true);
+    let options = IndexerOptions {
+        dir: dir.path().join("search"),
+        writer_memory: 32 << 20,
+        free_size_min: ROOM,
+        commit_interval: Duration::from_millis(50),
+        shard_size: 64 << 20,
+    };
+    let (indexer, _task) =
+        Indexer::start(options, log.clone(), applied.clone(), wanted.subscribe());
+    timeout(PATIENCE, indexer.wait_for(1)).await.unwrap();
+    for index in 2..4 {
+        free.store(ROOM - 1, Ordering::SeqCst);
+        append(&log, &applied, index);
+        let short = timeout(Duration::from_millis(300), indexer.wait_for(index)).await;
+        assert!(short.is_err(), "it was indexed on a full disk");
+        assert_eq!(indexer.index(), index - 1);
+        assert!(
+            indexer.searcher().is_some(),
+            "what is indexed can be searched"
+        );
+        free.store(ROOM, Ordering::SeqCst);
+        timeout(PATIENCE, indexer.wait_for(index)).await.unwrap();
+    }
+}
