@@ -7,6 +7,7 @@ mod bad_input;
 mod damage;
 mod damage_refused;
 mod dev;
+mod full;
 mod kill_all;
 mod kill_leader;
 mod kill_sealing;

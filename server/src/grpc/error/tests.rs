@@ -47,6 +47,35 @@ fn the_detail_survives_the_wire() {
 }
 
 #[test]
+fn a_nearly_full_disk_is_a_refusal_that_names_the_mark_and_no_directory() {
+    let low = LowSpace {
+        dir: PathBuf::from("/data/of/the/operator"),
+        free_size: 1_000,
+        free_size_min: 2_000,
+    };
+    let status = propose(ProposeError::DiskFull(low));
+    check(
+        &status,
+        Code::ResourceExhausted,
+        Reason::DiskFull,
+        Effect::None,
+        true,
+    );
+    let found = detail(&status);
+    assert_eq!(
+        (&found.bound[..], found.bound_value),
+        ("free_size_min", 2_000)
+    );
+    assert!(found.retry_after_ms > 0);
+    assert!(
+        status.message().contains("1000 bytes"),
+        "{}",
+        status.message()
+    );
+    assert!(!status.message().contains("operator"));
+}
+
+#[test]
 fn refusals_at_apply_had_no_effect_but_for_a_forgotten_receipt() {
     use Effect::None as NoEffect;
     let mismatch = refused(Refusal::OffsetMismatch { next_offset: 4 }, "a");
