@@ -116,6 +116,55 @@ pub enum ReadError {
     },
 }
 
+/// Why a peer's entry was not written back. Nothing of the segment that it concerns was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// No damaged entry has this index, or it was given out of order.
+    #[error("entry {index} is not damaged, or was given out of order")]
+    NotFaulty {
+        /// Of the entry that was given.
+        index: u64,
+    },
+    /// It is not the entry that was damaged.
+    #[error("entry {index} is not the damaged one: {what}")]
+    Refused {
+        /// Of the entry that was given.
+        index: u64,
+        /// What was expected and what was given.
+        what: String,
+    },
+    /// Entries that can only be proven together were not all given.
+    #[error("entries {first} to {last} must be given together, {index} is missing")]
+    Incomplete {
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+        /// The first that was not given.
+        index: u64,
+    },
+    /// Nothing tells the right entry from a wrong one.
+    #[error("nothing is known of entry {index} that would tell the right one")]
+    Unverifiable {
+        /// The damaged entry.
+        index: u64,
+    },
+    /// The disk failed.
+    #[error("{file}: {source}", file = file.display())]
+    Disk {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directory could not be looked at again; what was given is written.
+    #[error(transparent)]
+    Open(Box<OpenError>),
+    /// The log that the segment belongs to has stopped.
+    #[error(transparent)]
+    Stopped(#[from] WriteError),
+}
+
 /// Why a directory could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -17,7 +17,9 @@ use self::queue::Job;
 use self::segment::Check;
 use self::shared::Shared;
 
-use crate::error::{LowSpace, OpenError, ReadError, WriteError, WriteErrorKind};
+use crate::error::{
+    Faults, LowSpace, OpenError, ReadError, RepairError, WriteError, WriteErrorKind,
+};
 use crate::format::batch::Batches;
 use crate::io::{Disk, RealDisk};
 use crate::types::{BatchOutcome, Entry, EntryId, Identity, LogId, Record, Vote};
@@ -33,6 +35,7 @@ mod purge;
 mod queue;
 mod read;
 mod recovery;
+mod repair;
 mod scan;
 mod scrub;
 mod seal;
@@ -51,6 +54,7 @@ pub use self::data_dir::DirLock;
 #[cfg(feature = "mutants")]
 pub use self::mutant::Mutant;
 pub use self::recovery::{Finding, Recovery};
+pub use self::repair::Repair;
 pub use self::scrub::{ScrubProgress, ScrubStep, Scrubber};
 pub use self::spare::Spare;
 pub use self::verify::Fault;
@@ -408,6 +412,25 @@ impl Log {
         timestamp: i64,
     ) -> Result<Option<u64>, ReadError> {
         read::offset_at_time(self.shared(), log, from, timestamp)
+    }
+
+    /// The damaged entries of the sealed segment that holds `index`, each with what a peer's entry must be to take its
+    /// place; `None` when that entry is in no sealed segment. Reads the whole segment from disk.
+    pub fn faulty_sealed(&self, index: u64) -> Result<Option<Faults>, ReadError> {
+        repair::faulty(self.shared(), index)
+    }
+
+    /// Writes peers' entries back into the sealed segment that holds the first of them, in the order of their indexes. Each
+    /// is proven to be the damaged one's equal, or refused. The segment is written anew on this thread and takes the old
+    /// one's place on the writer thread: `done` is called when that is durable. Who reads the old one goes on.
+    ///
+    /// On an error nothing was changed and `done` is not called.
+    pub fn repair_sealed(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        done: Done,
+    ) -> Result<(), RepairError> {
+        repair::repair_sealed(self, entries, done)
     }
 
     /// Verifies every sealed segment; the first damage ends it.

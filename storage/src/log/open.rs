@@ -3,6 +3,7 @@
 //! Promises: when it returns, everything that is in the log is durable; an error names file and position, and then
 //! nothing was cut. Must not know: what entries mean.
 
+mod begin;
 mod candidate;
 mod segments;
 mod survey;
@@ -12,12 +13,13 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+pub(super) use self::begin::Begun;
 pub(super) use self::segments::Opening;
 use self::survey::Last;
-use self::survey::Survey;
-use super::checkpoint::{self, TMP};
+pub(super) use self::survey::Survey;
+use super::checkpoint;
 use super::hard_state::HardStateFile;
 use super::mutant::Mutation;
 use super::queue::Queue;
@@ -29,15 +31,12 @@ use super::spare::SpareMaker;
 use super::state::State;
 use super::tail::Tail as Recent;
 use super::truncate::mark;
-use super::watermark::{Found, WatermarkFile};
+use super::watermark::Found;
 use super::writer::Writer;
 use super::{Checkpoint, LogOptions};
 use crate::error::{Damage, OpenError, Verdict, WriteError};
 use crate::format::fields::FormatError;
-use crate::format::frame::stamp_seed;
-use crate::format::hard_state::HARD_STATE_SIZE;
 use crate::format::segment_footer::TRAILER_SIZE;
-use crate::format::segment_header::SEGMENT_SIZE_MAX;
 use crate::io::Disk;
 use crate::types::EntryId;
 
@@ -58,62 +57,25 @@ fn write_error(file: &Path) -> impl Fn(WriteError) -> OpenError {
     }
 }
 
-/// The group's number, when the format can hold what was asked for.
-fn check_options(options: &LogOptions) -> Result<u32, OpenError> {
-    let group = u32::try_from(options.group).map_err(|_| OpenError::Io {
-        file: options.dir.clone(),
-        source: io::Error::other(format!("group {} is over 32 bits", options.group)),
-    })?;
-    if options.segment_size > SEGMENT_SIZE_MAX {
-        let size = options.segment_size;
-        return Err(OpenError::Io {
-            file: options.dir.clone(),
-            source: io::Error::other(format!(
-                "segments of {size} bytes, at most {SEGMENT_SIZE_MAX}"
-            )),
-        });
-    }
-    Ok(group)
-}
-
 /// Opens a log: what its handles share, and its writer, which is still to be started.
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     options: LogOptions,
     mutation: Mutation,
 ) -> Result<(Arc<Shared>, Writer, Recovery), OpenError> {
-    let group = check_options(&options)?;
-    let log_dir = options.log_dir();
-    disk.create_dir(&log_dir).map_err(io_error(&log_dir))?;
     let mut recovery = Recovery::default();
-    let names = list(disk.as_ref(), &options.dir, &mut recovery)?;
-    let mut files = list_log(disk.as_ref(), &log_dir, &mut recovery)?;
-    let has = |name: &str| names.iter().any(|found| found == name);
-    if !has("hard-state") {
-        if has("snapshot") || has("watermark") || !files.segments.is_empty() {
-            let error = FormatError::bad(0, "the hard state is missing, and with it the vote");
-            return Err(damage(&options.hard_state_path(), 0, error).into());
-        }
-        HardStateFile::create(disk.as_ref(), &options, group)?;
-        recovery.note(Verdict::NewLog, &options.dir, 0, 0);
-    }
-    let hard_state = HardStateFile::open(disk.as_ref(), &options, group, mutation)?;
-    if let Some(slot) = hard_state.rewritten() {
-        let size = HARD_STATE_SIZE as u64;
-        recovery.note(Verdict::SlotBehind, &options.hard_state_path(), slot, size);
-    }
-    let (mut watermark, found) =
-        WatermarkFile::open(disk.as_ref(), &options, group, has("watermark"))?;
-    let opening = Opening {
-        disk: disk.as_ref(),
-        options: &options,
+    let mut begun = Begun::begin(disk.as_ref(), &options, mutation, &mut recovery)?;
+    let opening = begun.opening(disk.as_ref(), &options, mutation);
+    opening.delete_purged(&mut begun.files, &mut recovery)?;
+    let log_dir = options.log_dir();
+    let Begun {
         group,
-        seed: stamp_seed(options.identity.cluster_id),
-        hard_state: *hard_state.current(),
-        watermark: found,
-        mutation,
-    };
-    opening.delete_purged(&mut files, &mut recovery)?;
+        has_snapshot,
+        files,
+        hard_state,
+        mut watermark,
+        found,
+    } = begun;
     let mut survey = opening.survey(&files)?;
     if let Some(refusal) = survey.refusal() {
         return Err(refusal);
@@ -122,7 +84,7 @@ pub(super) fn open(
     let sync_group = fill(&mut state, &mut survey, &opening);
     check_watermark(&state, &opening)?;
     let bounds = survey.rebuilt_from;
-    load_checkpoints(&mut state, &opening, has("snapshot"), bounds, &mut recovery)?;
+    load_checkpoints(&mut state, &opening, has_snapshot, bounds, &mut recovery)?;
     if found == Found::Bad && recovery.find(Verdict::NewLog).is_none() {
         recovery.note(Verdict::WatermarkLost, &options.watermark_path(), 0, 0);
     }
@@ -135,6 +97,7 @@ pub(super) fn open(
         .map_err(write_error(&options.watermark_path()))?;
     let shared = Arc::new(Shared {
         queue: Queue::new(options.queue_size),
+        repairing: Mutex::new(()),
         options,
         group,
         disk,
@@ -149,39 +112,6 @@ pub(super) fn open(
         spare: SpareMaker::start(Arc::clone(&shared.disk), &shared.options),
     };
     Ok((shared, writer, recovery))
-}
-
-fn list(disk: &dyn Disk, dir: &Path, recovery: &mut Recovery) -> Result<Vec<String>, OpenError> {
-    let names = disk.list(dir).map_err(io_error(dir))?;
-    for name in &names {
-        // A file that was not complete when a crash came.
-        let path = dir.join(name);
-        if path.extension().is_some_and(|extension| extension == TMP) {
-            disk.remove(&path).map_err(io_error(&path))?;
-            recovery.note(Verdict::Leftover, &path, 0, 0);
-        }
-    }
-    Ok(names)
-}
-
-/// What is in the log's directory, by base index.
-#[derive(Debug, Default)]
-pub(in crate::log) struct Files {
-    segments: BTreeSet<u64>,
-    boundaries: BTreeSet<u64>,
-}
-
-fn list_log(disk: &dyn Disk, log_dir: &Path, recovery: &mut Recovery) -> Result<Files, OpenError> {
-    let mut files = Files::default();
-    for name in list(disk, log_dir, recovery)? {
-        let (stem, extension) = name.split_once('.').unwrap_or((&name, ""));
-        match (stem.parse(), extension) {
-            (Ok(base), "seg") => drop(files.segments.insert(base)),
-            (Ok(base), "ckpt") => drop(files.boundaries.insert(base)),
-            _ => {}
-        }
-    }
-    Ok(files)
 }
 
 fn state(options: &LogOptions, hard_state: &HardStateFile, boundaries: &BTreeSet<u64>) -> State {

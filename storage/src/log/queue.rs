@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::Done;
+use super::repair::Replacement;
 use super::segment::SegmentFile;
 use crate::error::WriteError;
 use crate::format::checkpoint::CheckpointFile;
@@ -81,6 +82,8 @@ pub(super) enum Job {
     Seal(Arc<SegmentFile>, Box<FooterContent>),
     Checkpoint(PathBuf, CheckpointFile),
     Snapshot(CheckpointFile, Done),
+    /// A sealed segment that was repaired takes the damaged one's place.
+    Replace(Replacement, Done),
     /// Nothing, in its turn.
     Pass(Done),
 }
@@ -102,6 +105,7 @@ impl Job {
             | Self::Purge(Purge { done, .. })
             | Self::Vote(_, done)
             | Self::Snapshot(_, done)
+            | Self::Replace(_, done)
             | Self::Pass(done) => Some(done),
             Self::Start(_) | Self::Create(_) | Self::Seal(..) | Self::Checkpoint(..) => None,
         }
@@ -120,6 +124,7 @@ impl fmt::Debug for Job {
             Self::Seal(..) => "Seal",
             Self::Checkpoint(..) => "Checkpoint",
             Self::Snapshot(..) => "Snapshot",
+            Self::Replace(..) => "Replace",
             Self::Pass(_) => "Pass",
         })
     }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::LogOptions;
 use super::mutant::Mutation;
@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) state: RwLock<State>,
     pub(super) queue: Queue,
+    /// Held while a sealed segment is written anew.
+    pub(super) repairing: Mutex<()>,
     pub(super) mutation: Mutation,
 }
 

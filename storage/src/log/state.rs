@@ -313,6 +313,20 @@ impl State {
         gone.iter().map(|sealed| sealed.base()).collect()
     }
 
+    /// Whether a sealed segment begins at `base`.
+    pub(super) fn is_sealed(&self, base: u64) -> bool {
+        self.sealed_of(base)
+            .is_some_and(|sealed| sealed.base() == base)
+    }
+
+    /// Puts a repaired segment in the place of the damaged one, of which it is a copy but for what was damaged.
+    pub(super) fn replace_sealed(&mut self, sealed: Arc<Sealed>) {
+        let base = sealed.base();
+        if let Some(old) = self.sealed.iter_mut().find(|old| old.base() == base) {
+            *old = sealed;
+        }
+    }
+
     /// Enters a sealed segment's logs in the directory.
     pub(super) fn list(&mut self, sealed: &Sealed) {
         for summary in sealed.logs() {

@@ -1,6 +1,7 @@
 //! What the log's tests share: entries, waiting for callbacks, files, and a disk that fails.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -194,6 +195,9 @@ pub(crate) fn frame_size(payload: usize) -> usize {
 }
 
 /// What was asked of a disk, in order: a verb, a file's name and, of reads and writes, where.
+/// Ranges of files, by name, that cannot be read; and whether a file that is renamed is a healthy one.
+type Unreadable = Arc<Mutex<(Vec<(String, Range<u64>)>, bool)>>;
+
 type Operations = Arc<Mutex<Vec<String>>>;
 
 /// A real disk that fails every write and sync once so many have succeeded, and notes what is asked of it.
@@ -201,6 +205,7 @@ type Operations = Arc<Mutex<Vec<String>>>;
 pub(crate) struct FailingDisk {
     left: Arc<AtomicI64>,
     operations: Operations,
+    unreadable: Unreadable,
 }
 
 fn note(operations: &Operations, verb: &str, path: &Path, place: &str) {
@@ -215,8 +220,20 @@ impl FailingDisk {
         let disk = Arc::new(Self {
             left: Arc::clone(&left),
             operations: Operations::default(),
+            unreadable: Unreadable::default(),
         });
         (disk, left)
+    }
+
+    /// Every read of a file that touches a range fails from here on.
+    pub(crate) fn cannot_read(&self, name: &str, range: Range<u64>) {
+        let mut unreadable = self.unreadable.lock().expect("no panic");
+        unreadable.0.push((name.to_owned(), range));
+    }
+
+    /// The next file that gets a name can be read.
+    pub(crate) fn heal_when_replaced(&self) {
+        self.unreadable.lock().expect("no panic").1 = true;
     }
 
     /// What was asked since the last call.
@@ -230,6 +247,7 @@ impl FailingDisk {
             path: path.to_owned(),
             left: Arc::clone(&self.left),
             operations: Arc::clone(&self.operations),
+            unreadable: Arc::clone(&self.unreadable),
         })
     }
 }
@@ -255,6 +273,10 @@ impl Disk for FailingDisk {
         Ok(self.wrap(path, RealDisk.create(path)?))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut unreadable = self.unreadable.lock().expect("no panic");
+        if unreadable.1 {
+            unreadable.0.clear();
+        }
         RealDisk.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -277,6 +299,7 @@ struct FailingFile {
     path: PathBuf,
     left: Arc<AtomicI64>,
     operations: Operations,
+    unreadable: Unreadable,
 }
 
 impl FailingFile {
@@ -291,6 +314,15 @@ impl DiskFile for FailingFile {
     }
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         self.note("read", &format!(" at {position}"));
+        let end = position + buffer.len() as u64;
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let unreadable = self.unreadable.lock().expect("no panic");
+        let touches = |(of, range): &(String, Range<u64>)| {
+            **of == *name && range.start < end && position < range.end
+        };
+        if unreadable.0.iter().any(touches) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         self.file.read_at(buffer, position)
     }
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {

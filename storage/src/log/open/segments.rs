@@ -14,8 +14,9 @@ use super::super::recovery::Recovery;
 use super::super::segment::{Sealed, checkpoint_path, damage, segment_path};
 use super::super::state::State;
 use super::super::watermark::Found;
+use super::begin::Files;
+use super::io_error;
 use super::survey::{Segment, Survey};
-use super::{Files, io_error};
 use crate::error::{OpenError, Verdict};
 use crate::format::fields::FormatError;
 use crate::format::hard_state::HardState;
@@ -43,7 +44,7 @@ impl Opening<'_> {
     }
 
     /// A purge that a crash interrupted goes on: its id was durable before the first file went.
-    pub(super) fn delete_purged(
+    pub(in crate::log) fn delete_purged(
         &self,
         files: &mut Files,
         recovery: &mut Recovery,

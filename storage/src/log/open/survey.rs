@@ -9,7 +9,7 @@ use super::super::mutant::Mutant;
 use super::super::scan::{Durable, End, FaultAt, FaultList, Scan, Scanner, Tail};
 use super::super::segment::{Sealed, SegmentFile, damage, segment_path};
 use super::super::watermark::Found;
-use super::Files;
+use super::begin::Files;
 use super::candidate::Candidate;
 use super::segments::Opening;
 use crate::error::{Damage, FaultyRange, Known, OpenError, Verdict};
@@ -38,7 +38,7 @@ pub(in crate::log) struct Segment {
 /// What is in the log's directory.
 #[derive(Debug, Default)]
 pub(in crate::log) struct Survey {
-    pub(in crate::log) sealed: Vec<Sealed>,
+    pub(super) sealed: Vec<Sealed>,
     /// Whole up to the first fault.
     pub(super) scanned: Vec<(SegmentFile, Scan)>,
     /// Every file with its header, those of the two lists above.
@@ -71,6 +71,11 @@ pub(super) struct Last {
 }
 
 impl Survey {
+    /// What no peer can mend.
+    pub(in crate::log) fn damage(&self) -> Option<Damage> {
+        self.damage.clone()
+    }
+
     /// Why the log cannot be opened, if it cannot.
     pub(super) fn refusal(&mut self) -> Option<OpenError> {
         if let Some(damage) = self.damage.take() {

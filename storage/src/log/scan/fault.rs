@@ -7,7 +7,6 @@ use crate::format::frame::SyncStamp;
 
 /// A fault, and what stands around it.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "writing back needs them")]
 pub(in crate::log) struct FaultAt {
     pub(in crate::log) fault: FaultyRange,
     /// Base index of the segment that it is in.

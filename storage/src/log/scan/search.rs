@@ -5,9 +5,11 @@
 
 use super::{Cursor, Durable, End, Scanner, Stop};
 use crate::error::{Known, Verdict};
+use crate::format::fields::FormatError;
 use crate::format::frame::{
     ALIGNMENT, FRAME_HEADER_SIZE, FrameHeader, SyncStamp, chain_before, frame_size, stamp,
 };
+use crate::format::segment_header::SEGMENT_HEADER_SIZE;
 use crate::limits::PAYLOAD_SIZE_MAX;
 
 /// A frame behind lost ones.
@@ -27,7 +29,11 @@ impl Scanner<'_> {
             End::Open { durable, .. } => durable.filter(|durable| durable.index >= self.at.index),
             End::Next { .. } => None,
         };
-        let is_end = matches!(end, End::Open { .. }) && self.window.is_zero_from(position);
+        let is_end = self.window.is_zero_from(position);
+        if is_end && let End::Next { index, chain_crc } = end {
+            self.miss(stop, index, chain_crc);
+            return false;
+        }
         if is_end && durable.is_none() {
             return false;
         }
@@ -52,7 +58,7 @@ impl Scanner<'_> {
                 false
             }
             (None, None, End::Open { .. }) => {
-                self.lost_end(stop, durable);
+                self.lost_end(stop, durable, is_end);
                 false
             }
         }
@@ -63,6 +69,29 @@ impl Scanner<'_> {
             before: self.at.chain_crc,
             after,
             size,
+        }
+    }
+
+    /// The segment ends here, and the next one does not begin here: what lies between had a file of its own, or was in
+    /// this one; it gets one.
+    fn miss(&mut self, stop: Stop, next: u64, chain_crc: Option<u32>) {
+        let known = chain_crc.map_or(Known::Nothing, |after| self.chain(after, None));
+        if self.at.index == self.header.base {
+            self.note(Verdict::LostFrames, next - 1, known, stop);
+            return;
+        }
+        let what = format!("nothing follows; the next segment begins with entry {next}");
+        let stop = Stop::lost(FormatError::bad(0, what));
+        self.note(Verdict::MissingSegment, next - 1, known, stop);
+        self.move_out();
+    }
+
+    /// What was noted last belongs into a file of its own.
+    fn move_out(&mut self) {
+        if let Some(missing) = self.bad.last_mut().filter(|_| self.unlisted == 0) {
+            missing.at.base = missing.at.fault.first;
+            missing.at.fault.position = SEGMENT_HEADER_SIZE as u64;
+            missing.at.before = None;
         }
     }
 
@@ -97,8 +126,20 @@ impl Scanner<'_> {
     }
 
     /// Nothing follows: what the watermark vouches for is lost, and of anything else nothing is known.
-    fn lost_end(&mut self, stop: Stop, durable: Option<Durable>) {
+    fn lost_end(&mut self, stop: Stop, durable: Option<Durable>, is_end: bool) {
+        let first = self.at.index;
         match durable {
+            Some(durable)
+                if is_end && durable.base > self.header.base && first > self.header.base =>
+            {
+                let size = durable
+                    .position
+                    .checked_sub(SEGMENT_HEADER_SIZE as u64)
+                    .filter(|_| durable.base == first);
+                let known = self.chain(durable.chain_crc, size);
+                self.note(Verdict::LostTail, durable.index, known, stop);
+                self.move_out();
+            }
             Some(durable) => {
                 let known = self.chain(durable.chain_crc, None);
                 self.note(Verdict::LostTail, durable.index, known, stop);

@@ -14,7 +14,7 @@ use crate::format::fields::FormatError;
 use crate::format::frame::{
     FRAME_HEADER_SIZE, FrameHeader, FrameHeaderBytes, chain_crc, check_payload, check_payload_crc,
 };
-use crate::format::segment_footer::{Footer, LogRow, LogSummary};
+use crate::format::segment_footer::{Footer, FrameRow, LogRow, LogSummary};
 use crate::format::segment_header::SEGMENT_HEADER_SIZE;
 use crate::io::Map;
 use crate::log::mutant::{Mutant, Mutation};
@@ -136,6 +136,11 @@ impl Sealed {
 
     pub(in crate::log) fn is_refused(&self, frame: u32, batch: u32) -> bool {
         self.footer.is_refused(&self.map, frame, batch)
+    }
+
+    /// What the footer says of an entry's frame. Not proven.
+    pub(in crate::log) fn frame_row(&self, index: u64) -> Option<FrameRow> {
+        self.footer.frame(&self.map, self.frame_number(index))
     }
 
     /// Position of an entry's frame, as far as the footer says.

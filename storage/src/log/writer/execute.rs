@@ -16,6 +16,7 @@ use crate::io::DiskFile;
 use crate::log::checkpoint::{self, TMP};
 use crate::log::mutant::Mutant;
 use crate::log::queue::{Job, Mark, Purge, Truncate};
+use crate::log::repair::Replacement;
 use crate::log::segment::{Sealed, SegmentFile, checkpoint_path, segment_path};
 use crate::log::{Checkpoint, Done};
 use crate::types::Vote;
@@ -72,11 +73,36 @@ impl Writer {
                 *waits = Some(done);
                 self.snapshot(file)
             }
+            Job::Replace(replacement, done) => {
+                *waits = Some(done);
+                self.replace(&replacement)
+            }
             Job::Pass(done) => {
                 *waits = Some(done);
                 Ok(())
             }
         }
+    }
+
+    /// Who reads the damaged segment's map goes on with it; whoever comes next gets the new one.
+    fn replace(&self, replacement: &Replacement) -> Result<(), WriteError> {
+        let disk = self.shared.disk.as_ref();
+        let path = segment_path(&self.shared.options.log_dir(), replacement.base);
+        let failed = failed(&path);
+        if !self.shared.state.read().is_sealed(replacement.base) {
+            // Purged in the meantime.
+            return disk.remove(&replacement.tmp).map_err(&failed);
+        }
+        disk.rename(&replacement.tmp, &path).map_err(&failed)?;
+        self.sync_log_dir()?;
+        let map = disk
+            .open_to_read(&path)
+            .and_then(|file| file.map())
+            .map_err(&failed)?;
+        let sealed = Sealed::open(&path, map, self.shared.mutation)
+            .map_err(|error| failed(io::Error::other(error.to_string())))?;
+        self.shared.state.write().replace_sealed(Arc::new(sealed));
+        Ok(())
     }
 
     /// The header is durable before the file has its name, and the name before the first frame is written: a segment

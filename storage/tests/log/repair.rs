@@ -1,0 +1,740 @@
+//! Damage is named entry by entry, and mended with what peers have, or with nothing at all.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::support::*;
+use inkstone_storage::error::{Faults, Known, OpenError, RepairError, Verdict};
+use inkstone_storage::io::{Disk, RealDisk};
+use inkstone_storage::log::{Log, Repair};
+use inkstone_storage::types::{BatchOutcome, Entry, LogId};
+
+const LOG: LogId = LogId(1);
+const ENTRIES: u64 = 45;
+/// Frames of a segment.
+const SEGMENT: u64 = 12;
+const PAYLOAD: usize = 900;
+const FRAME: usize = 968;
+
+fn entry(index: u64) -> Entry {
+    command(index, noise(index, PAYLOAD))
+}
+
+/// Four unsealed segments, in sync groups of three entries; the watermark is the last entry.
+fn scene(dir: &Path) -> Vec<PathBuf> {
+    assert_eq!(frame_size(PAYLOAD), FRAME);
+    let log = open(dir);
+    for first in (0..ENTRIES).step_by(3) {
+        append(&log, (first..first + 3).map(entry).collect());
+    }
+    drop(log);
+    let files = segments(dir);
+    assert_eq!(files.len(), 4);
+    files
+}
+
+/// Where an entry's frame stands.
+fn frame(index: u64) -> usize {
+    HEADER + place(index % SEGMENT) * FRAME
+}
+
+fn of(files: &[PathBuf], index: u64) -> &PathBuf {
+    &files[place(index / SEGMENT)]
+}
+
+fn change(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(file).expect("readable and writable");
+    change(&mut bytes);
+    fs::write(file, bytes).expect("readable and writable");
+}
+
+/// Also while the file is mapped.
+fn flip_in_place(path: &Path, position: usize) {
+    let byte = fs::read(path).expect("readable and writable")[position] ^ 1;
+    let file = RealDisk.open(path).expect("readable and writable");
+    file.write_at(&[std::io::IoSlice::new(&[byte])], position as u64)
+        .expect("readable and writable");
+}
+
+fn spoil(files: &[PathBuf], index: u64, at: usize) {
+    flip(of(files, index), frame(index) + at);
+}
+
+fn zero(files: &[PathBuf], indexes: std::ops::Range<u64>) {
+    for index in indexes {
+        change(of(files, index), |bytes| {
+            bytes[frame(index)..frame(index) + FRAME].fill(0);
+        });
+    }
+}
+
+const HEADER_BYTE: usize = 20;
+const STAMP_BYTE: usize = 50;
+const PAYLOAD_BYTE: usize = 300;
+const PADDING_BYTE: usize = 966;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Identity,
+    Chain,
+    Nothing,
+}
+
+type Found = (Verdict, u64, u64, Is);
+
+fn found(faults: &Faults) -> Vec<Found> {
+    assert_eq!(faults.unlisted, 0);
+    faults
+        .list
+        .iter()
+        .map(|fault| {
+            let known = match &fault.known {
+                Known::Identity(known) => {
+                    assert_eq!(known.len() as u64, fault.entries());
+                    Is::Identity
+                }
+                Known::Chain { .. } => Is::Chain,
+                Known::Nothing => Is::Nothing,
+            };
+            (fault.verdict, fault.first, fault.last, known)
+        })
+        .collect()
+}
+
+fn faults(dir: &Path) -> Faults {
+    match open_error(dir) {
+        OpenError::Faulty(faults) => faults,
+        other => panic!("faults expected, not {other}"),
+    }
+}
+
+/// What is in the log's directory.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found: Vec<_> = fs::read_dir(dir.join("group-1/log"))
+        .expect("readable and writable")
+        .map(|item| item.expect("readable and writable").path())
+        .map(|path| (path.clone(), fs::read(path).expect("readable and writable")))
+        .collect();
+    found.sort();
+    found
+}
+
+fn repair(dir: &Path) -> Repair {
+    Repair::open(Arc::new(RealDisk), options(dir)).expect("it can be repaired")
+}
+
+fn damaged_entries(faults: &Faults) -> Vec<Entry> {
+    let ranges = faults.list.iter();
+    ranges
+        .flat_map(|fault| fault.first..=fault.last)
+        .map(entry)
+        .collect()
+}
+
+type Harm = fn(&[PathBuf]);
+
+const DAMAGE: &[(&str, Harm, &[Found])] = &[
+    (
+        "a payload",
+        |files| spoil(files, 5, PAYLOAD_BYTE),
+        &[(Verdict::RottenFrame, 5, 5, Is::Identity)],
+    ),
+    (
+        "a stamp",
+        |files| spoil(files, 5, STAMP_BYTE),
+        &[(Verdict::RottenFrame, 5, 5, Is::Identity)],
+    ),
+    (
+        "padding",
+        |files| spoil(files, 5, PADDING_BYTE),
+        &[(Verdict::RottenFrame, 5, 5, Is::Identity)],
+    ),
+    (
+        "neighbours' payloads",
+        |files| {
+            spoil(files, 5, PAYLOAD_BYTE);
+            spoil(files, 6, PAYLOAD_BYTE);
+            spoil(files, 8, PAYLOAD_BYTE);
+        },
+        &[
+            (Verdict::RottenFrame, 5, 6, Is::Identity),
+            (Verdict::RottenFrame, 8, 8, Is::Identity),
+        ],
+    ),
+    (
+        "a header",
+        |files| spoil(files, 5, HEADER_BYTE),
+        &[(Verdict::LostFrames, 5, 5, Is::Chain)],
+    ),
+    (
+        "a header, and payloads on both sides",
+        |files| {
+            spoil(files, 4, PAYLOAD_BYTE);
+            spoil(files, 5, HEADER_BYTE);
+            spoil(files, 6, PAYLOAD_BYTE);
+        },
+        &[
+            (Verdict::RottenFrame, 4, 4, Is::Identity),
+            (Verdict::LostFrames, 5, 5, Is::Chain),
+            (Verdict::RottenFrame, 6, 6, Is::Identity),
+        ],
+    ),
+    (
+        "neighbouring frames, nothing left of them",
+        |files| zero(files, 4..9),
+        &[(Verdict::LostFrames, 4, 8, Is::Chain)],
+    ),
+    (
+        "the first frame of a segment",
+        |files| spoil(files, 12, HEADER_BYTE),
+        &[(Verdict::LostFrames, 12, 12, Is::Chain)],
+    ),
+    (
+        "the last frame of a segment",
+        |files| spoil(files, 11, HEADER_BYTE),
+        &[(Verdict::LostFrames, 11, 11, Is::Chain)],
+    ),
+    (
+        "frames on both sides of a segment's end",
+        |files| zero(files, 10..14),
+        &[
+            (Verdict::MissingSegment, 10, 11, Is::Chain),
+            (Verdict::LostFrames, 12, 13, Is::Chain),
+        ],
+    ),
+    (
+        "a frame in the place of another",
+        |files| {
+            change(of(files, 5), |bytes| {
+                bytes.copy_within(frame(7)..frame(8), frame(5));
+            });
+        },
+        &[(Verdict::LostFrames, 5, 5, Is::Chain)],
+    ),
+    (
+        "the last payload",
+        |files| spoil(files, 44, PAYLOAD_BYTE),
+        &[(Verdict::RottenFrame, 44, 44, Is::Identity)],
+    ),
+    (
+        "the last header",
+        |files| spoil(files, 44, HEADER_BYTE),
+        &[(Verdict::LostTail, 44, 44, Is::Chain)],
+    ),
+    (
+        "zeros at the end",
+        |files| zero(files, 41..45),
+        &[(Verdict::LostTail, 41, 44, Is::Chain)],
+    ),
+    (
+        "a last file that ends in a frame",
+        |files| change(of(files, 42), |bytes| bytes.truncate(frame(42) + 100)),
+        &[
+            (Verdict::RottenFrame, 42, 42, Is::Identity),
+            (Verdict::LostTail, 43, 44, Is::Chain),
+        ],
+    ),
+    (
+        "a file of zeros",
+        |files| change(of(files, 12), |bytes| bytes.fill(0)),
+        &[(Verdict::LostFrames, 12, 23, Is::Chain)],
+    ),
+    (
+        "an empty last file",
+        |files| change(of(files, 36), Vec::clear),
+        &[(Verdict::LostTail, 36, 44, Is::Chain)],
+    ),
+    (
+        "the first segment missing",
+        |files| remove(&files[0]),
+        &[(Verdict::MissingSegment, 0, 11, Is::Chain)],
+    ),
+    (
+        "two segments missing",
+        |files| {
+            remove(&files[1]);
+            remove(&files[2]);
+        },
+        &[(Verdict::MissingSegment, 12, 35, Is::Chain)],
+    ),
+    (
+        "the last segment missing",
+        |files| remove(&files[3]),
+        &[(Verdict::LostTail, 36, 44, Is::Chain)],
+    ),
+    (
+        "all segments missing",
+        |files| files.iter().for_each(|file| remove(file)),
+        &[(Verdict::LostTail, 0, 44, Is::Chain)],
+    ),
+    (
+        "a bad header and the frame behind it",
+        |files| {
+            flip(of(files, 12), 9);
+            spoil(files, 12, HEADER_BYTE);
+        },
+        &[(Verdict::LostFrames, 12, 12, Is::Chain)],
+    ),
+];
+
+/// Frames without what is local to the node.
+fn frames(files: &[(PathBuf, Vec<u8>)]) -> Vec<Vec<u8>> {
+    let count = |number: usize| place((ENTRIES - number as u64 * SEGMENT).min(SEGMENT));
+    files
+        .iter()
+        .enumerate()
+        .flat_map(|(number, (_, bytes))| {
+            bytes[HEADER..HEADER + count(number) * FRAME]
+                .chunks(FRAME)
+                .map(|frame| [&frame[..48], &frame[64..]].concat())
+        })
+        .collect()
+}
+
+#[test]
+fn every_damaged_entry_is_named_and_peers_entries_mend_it() {
+    for (what, harm, expected) in DAMAGE {
+        let dir = tempfile::tempdir().unwrap();
+        let files = scene(dir.path());
+        let whole = contents(dir.path());
+        harm(&files);
+        let harmed = contents(dir.path());
+        let faults = faults(dir.path());
+        assert_eq!(found(&faults), *expected, "{what}");
+        assert!(contents(dir.path()) == harmed, "{what}: nothing is changed");
+
+        let mut repair = repair(dir.path());
+        assert_eq!(*repair.faulty(), faults, "{what}");
+        repair.write_back(damaged_entries(&faults)).expect(what);
+        assert!(repair.faulty().is_empty(), "{what}: {}", repair.faulty());
+        drop(repair);
+        let log = open(dir.path());
+        assert_eq!(
+            all(&log),
+            (0..ENTRIES).map(entry).collect::<Vec<_>>(),
+            "{what}"
+        );
+        append(&log, vec![entry(ENTRIES)]);
+        drop(log);
+        let mended = contents(dir.path());
+        if mended.len() == whole.len() {
+            assert!(frames(&mended) == frames(&whole), "{what}: byte for byte");
+        }
+        assert_eq!(open(dir.path()).state().last, Some(id(ENTRIES)), "{what}");
+    }
+}
+
+#[test]
+fn a_frame_whose_header_is_whole_is_the_same_byte_for_byte_when_it_is_mended() {
+    for at in [PAYLOAD_BYTE, PADDING_BYTE] {
+        let dir = tempfile::tempdir().unwrap();
+        let files = scene(dir.path());
+        let whole = contents(dir.path());
+        spoil(&files, 7, at);
+        repair(dir.path()).write_back(vec![entry(7)]).unwrap();
+        assert!(contents(dir.path()) == whole);
+    }
+}
+
+#[test]
+fn what_is_not_given_stays_damaged_and_what_is_given_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = scene(dir.path());
+    spoil(&files, 3, PAYLOAD_BYTE);
+    zero(&files, 5..7);
+    spoil(&files, 9, PAYLOAD_BYTE);
+    spoil(&files, 30, PAYLOAD_BYTE);
+    let mut repair = repair(dir.path());
+    repair.write_back(vec![entry(5), entry(6)]).unwrap();
+    let left = [
+        (Verdict::RottenFrame, 3, 3, Is::Identity),
+        (Verdict::RottenFrame, 9, 9, Is::Identity),
+        (Verdict::RottenFrame, 30, 30, Is::Identity),
+    ];
+    assert_eq!(found(repair.faulty()), left);
+    repair.write_back(vec![entry(9), entry(30)]).unwrap();
+    assert_eq!(found(repair.faulty()), left[..1]);
+    repair.write_back(vec![entry(3)]).unwrap();
+    assert!(repair.faulty().is_empty());
+    assert_eq!(all(&open(dir.path())).len() as u64, ENTRIES);
+}
+
+#[test]
+fn entries_that_are_not_the_damaged_ones_are_refused_and_nothing_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = scene(dir.path());
+    spoil(&files, 3, PAYLOAD_BYTE);
+    zero(&files, 5..7);
+    let harmed = contents(dir.path());
+    let mut repair = repair(dir.path());
+    let other_term = |index| {
+        let mut entry = entry(index);
+        entry.id.term += 1;
+        entry
+    };
+    let other_kind = |index| Entry {
+        kind: inkstone_storage::types::EntryKind::Membership,
+        ..entry(index)
+    };
+    let shorter = |index| command(index, noise(index, PAYLOAD - 1));
+    let other = |index| command(index, noise(index + 1, PAYLOAD));
+    let refused: Vec<Vec<Entry>> = vec![
+        vec![other(3)],
+        vec![other_term(3)],
+        vec![other_kind(3)],
+        vec![shorter(3)],
+        vec![entry(5), other(6)],
+        vec![other(5), entry(6)],
+        vec![entry(5), other_term(6)],
+        vec![entry(5), shorter(6)],
+        vec![entry(3), entry(5), other_kind(6)],
+    ];
+    for entries in refused {
+        let given = entries.clone();
+        let error = repair.write_back(entries).expect_err("refused");
+        assert!(
+            matches!(error, RepairError::Refused { .. }),
+            "{given:?}: {error}"
+        );
+        assert!(contents(dir.path()) == harmed, "{given:?}");
+    }
+    for entries in [vec![entry(5)], vec![entry(6)]] {
+        let error = repair.write_back(entries).expect_err("refused");
+        let expected = RepairError::Incomplete {
+            first: 5,
+            last: 6,
+            index: 6,
+        };
+        assert!(
+            matches!(error, RepairError::Incomplete { .. }),
+            "{error}, not {expected}"
+        );
+    }
+    for entries in [
+        vec![entry(4)],
+        vec![entry(44)],
+        vec![entry(5), entry(6), entry(3)],
+    ] {
+        let error = repair.write_back(entries).expect_err("refused");
+        assert!(matches!(error, RepairError::NotFaulty { .. }), "{error}");
+    }
+}
+
+#[test]
+fn of_a_tail_without_a_watermark_only_what_its_header_says_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = scene(dir.path());
+    let lose_watermark = || fs::write(dir.path().join("group-1/watermark"), [7; 8192]).unwrap();
+    let rows = [(PAYLOAD_BYTE, Is::Identity), (HEADER_BYTE, Is::Nothing)];
+    for (at, known) in rows {
+        lose_watermark();
+        spoil(&files, 44, at);
+        let faults = faults(dir.path());
+        assert_eq!(found(&faults), [(Verdict::UnknownTail, 44, 44, known)]);
+        let written = repair(dir.path()).write_back(vec![entry(44)]);
+        if known == Is::Identity {
+            written.unwrap();
+        } else {
+            let error = written.expect_err("nothing tells the right one");
+            assert!(matches!(error, RepairError::Unverifiable { index: 44 }));
+            spoil(&files, 44, at);
+        }
+        assert_eq!(all(&open(dir.path())).len() as u64, ENTRIES);
+    }
+}
+
+#[test]
+fn a_repair_that_fails_at_any_step_leaves_the_old_segment_or_the_new_one() {
+    // Each costs real syncs: rows that differ in how the segment is written anew.
+    for (what, harm, expected) in DAMAGE.iter().step_by(4) {
+        let mut steps = 0;
+        loop {
+            let dir = tempfile::tempdir().unwrap();
+            let files = scene(dir.path());
+            harm(&files);
+            let (disk, left) = FailingDisk::new();
+            let mut repair = Repair::open(disk, options(dir.path())).unwrap();
+            let entries = damaged_entries(repair.faulty());
+            left.store(steps, Ordering::SeqCst);
+            let outcome = repair.write_back(entries.clone());
+            drop(repair);
+            let ended = outcome.is_ok();
+            match Log::open(options(dir.path())) {
+                Ok(log) => assert_eq!(all(&log).len() as u64, ENTRIES, "{what}, {steps}"),
+                Err(OpenError::Faulty(faults)) => {
+                    assert!(!ended, "{what}, {steps}");
+                    let left = found(&faults);
+                    let listed = left.iter().all(|fault| expected.contains(fault));
+                    assert!(listed, "{what}, {steps}: {left:?}");
+                }
+                Err(error) => panic!("{what}, {steps}: {error}"),
+            }
+            if ended {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 3, "{what}: {steps}");
+    }
+}
+
+#[test]
+fn what_the_disk_cannot_read_is_damage_of_those_entries_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = scene(dir.path());
+    let (disk, _) = FailingDisk::new();
+    // A block of 4096 bytes: the end of entry 3's frame to the beginning of entry 8's.
+    let name = files[0].file_name().unwrap().to_string_lossy().into_owned();
+    disk.cannot_read(&name, 8192..12_288);
+    let error = Log::open_on(disk.clone(), options(dir.path())).expect_err("damage");
+    let OpenError::Faulty(faults) = error else {
+        panic!("faults expected, not {error}");
+    };
+    let first = (8192 - HEADER as u64) / FRAME as u64;
+    let last = (12_287 - HEADER as u64) / FRAME as u64;
+    assert_eq!(faults.list[0].first, first);
+    assert_eq!(faults.list.last().unwrap().last, last);
+    assert!(faults.to_string().contains("cannot be read"), "{faults}");
+    let mut repair = Repair::open(disk.clone(), options(dir.path())).unwrap();
+    let entries = damaged_entries(repair.faulty());
+    let some = repair.write_back(entries[..1].to_vec());
+    assert!(matches!(some, Err(RepairError::Disk { .. })), "{some:?}");
+    // The new file has sectors of its own.
+    disk.heal_when_replaced();
+    repair.write_back(entries).unwrap();
+    assert_eq!(all(&open(dir.path())).len() as u64, ENTRIES);
+}
+
+/// Sealed segments: entry n has one record, at offset n.
+fn sealed(dir: &Path) -> Log {
+    let log = open(dir);
+    for index in 0..60 {
+        append(&log, vec![batch(index)]);
+    }
+    apply(&log, 0);
+    log
+}
+
+fn batch(index: u64) -> Entry {
+    batches(index, &[(LOG, vec![noise(index, 900)])])
+}
+
+fn apply(log: &Log, first: u64) {
+    for index in first..60 {
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+        log.note_applied(index, &[BatchOutcome::Taken { base_offset: index }])
+            .expect("readable");
+    }
+    barrier(log);
+}
+
+fn read_all(log: &Log) {
+    for offset in 0..60 {
+        let chunk = log.read(LOG, offset, offset + 1, 1).expect("readable");
+        assert_eq!(chunk.records[0].body, noise(offset, 900));
+    }
+}
+
+#[test]
+fn a_sealed_segment_is_repaired_while_the_log_runs() {
+    let size = frame_size(batch(0).payload.len());
+    for at in [HEADER_BYTE, STAMP_BYTE, PAYLOAD_BYTE] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(sealed(dir.path()));
+        let file = segments(dir.path()).remove(1);
+        let whole = fs::read(&file).unwrap();
+        let log = open(dir.path());
+        apply(&log, log.checkpoint().unwrap().applied.index + 1);
+        let base = log.boundaries()[0];
+        let first = base + 2;
+        flip_in_place(&file, HEADER + 2 * size + at);
+        flip_in_place(&file, HEADER + 3 * size + at);
+        let faults = log.faulty_sealed(first).unwrap().expect("sealed");
+        let expected = if at == HEADER_BYTE {
+            Verdict::LostFrames
+        } else {
+            Verdict::RottenFrame
+        };
+        assert_eq!(
+            found(&faults),
+            [(expected, first, first + 1, Is::Identity)],
+            "the footer knows what the header said"
+        );
+        for wrong in [batch(first + 1), command(first, noise(1, 992))] {
+            let wrong = Entry {
+                id: id(first),
+                ..wrong
+            };
+            let refused = log.repair_sealed(vec![wrong], Box::new(|_| ()));
+            assert!(matches!(refused, Err(RepairError::Refused { .. })));
+        }
+        let mended = vec![batch(first), batch(first + 1)];
+        let (done, answered) = callback();
+        log.repair_sealed(mended, done).unwrap();
+        answered.recv().unwrap().unwrap();
+        assert!(log.faulty_sealed(first).unwrap().unwrap().is_empty());
+        log.verify().unwrap();
+        read_all(&log);
+        drop(log);
+        let found = fs::read(&file).unwrap();
+        assert_eq!(found.len(), whole.len());
+        let differs = |range: std::ops::Range<usize>| found[range.clone()] != whole[range];
+        let stamps = [2, 3].map(|number| HEADER + number * size + 48);
+        for from in (0..found.len()).step_by(8) {
+            let is_stamp = stamps
+                .iter()
+                .any(|stamp| (*stamp..stamp + 16).contains(&from));
+            let to = (from + 8).min(found.len());
+            assert!(!differs(from..to) || is_stamp, "byte {from}");
+        }
+        if at == PAYLOAD_BYTE {
+            assert!(found == whole, "also the stamps, when they were not lost");
+        }
+        let log = open(dir.path());
+        apply(&log, log.checkpoint().unwrap().applied.index + 1);
+        read_all(&log);
+    }
+}
+
+#[test]
+fn a_reader_of_a_segment_that_is_repaired_is_not_disturbed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = sealed(dir.path());
+    let file = segments(dir.path()).remove(0);
+    let size = frame_size(batch(0).payload.len());
+    flip_in_place(&file, HEADER + 4 * size + PAYLOAD_BYTE);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            for _ in 0..200 {
+                for offset in (0..60).filter(|offset| *offset != 4) {
+                    let chunk = log.read(LOG, offset, offset + 1, 1).expect("readable");
+                    assert_eq!(chunk.records[0].body, noise(offset, 900));
+                }
+            }
+        });
+        for _ in 0..20 {
+            let (done, answered) = callback();
+            log.repair_sealed(vec![batch(4)], done).unwrap();
+            answered.recv().unwrap().unwrap();
+            flip_in_place(&file, HEADER + 4 * size + PAYLOAD_BYTE);
+        }
+        reader.join().unwrap();
+    });
+    let (done, answered) = callback();
+    log.repair_sealed(vec![batch(4)], done).unwrap();
+    answered.recv().unwrap().unwrap();
+    read_all(&log);
+}
+
+#[test]
+fn a_missing_sealed_segment_is_made_again_from_peers_entries_and_sealed_again() {
+    for missing in [0, 1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(sealed(dir.path()));
+        let files = segments(dir.path());
+        let whole = fs::read(&files[missing]).unwrap();
+        remove(&files[missing]);
+        let mut repair = repair(dir.path());
+        let [fault] = &repair.faulty().list[..] else {
+            panic!("{}", repair.faulty());
+        };
+        assert_eq!(fault.verdict, Verdict::MissingSegment);
+        let entries: Vec<Entry> = (fault.first..=fault.last).map(batch).collect();
+        let first = fault.first;
+        repair.write_back(entries).unwrap();
+        drop(repair);
+        let log = open(dir.path());
+        let lost = log.recovery().find(Verdict::LostFooter).expect("found");
+        assert_eq!(lost.file, files[missing]);
+        let from = log.checkpoint().map_or(0, |found| found.applied.index + 1);
+        assert!(from <= first);
+        apply(&log, from);
+        read_all(&log);
+        log.verify().unwrap();
+        drop(log);
+        assert_eq!(fs::read(&files[missing]).unwrap().len(), whole.len());
+        let log = open(dir.path());
+        assert!(log.recovery().is_clean(), "{:?}", log.recovery());
+        assert!(log.checkpoint().unwrap().applied.index > 40);
+    }
+}
+
+#[test]
+fn a_lost_footer_without_a_checkpoint_to_start_from_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = sealed(dir.path());
+    let boundary = log.boundaries()[0];
+    purge(&log, id(boundary - 1));
+    drop(log);
+    let first = segments(dir.path()).remove(0);
+    let before = fs::read(&first).unwrap();
+    flip(&first, before.len() - 3);
+    let log = open(dir.path());
+    assert_eq!(
+        log.checkpoint().unwrap().applied,
+        id(boundary - 1),
+        "the one at its base is early enough"
+    );
+    drop(log);
+    fs::write(&first, &before).unwrap();
+    flip(&first, before.len() - 3);
+    remove(&dir.path().join(format!("group-1/log/{boundary:020}.ckpt")));
+    let harmed = contents(dir.path());
+    assert!(matches!(open_error(dir.path()), OpenError::Damaged(_)));
+    assert!(contents(dir.path()) == harmed);
+}
+
+#[test]
+fn the_list_of_damaged_entries_is_bounded_and_repair_goes_on_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = 5_000;
+    let log = open(dir.path());
+    append(
+        &log,
+        (0..count).map(|index| command(index, vec![7; 8])).collect(),
+    );
+    drop(log);
+    for file in segments(dir.path()) {
+        change(&file, |bytes| {
+            let at = (HEADER..bytes.len()).step_by(72);
+            at.filter(|at| bytes[*at] != 0)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|at| bytes[at + 64] ^= 1);
+        });
+    }
+    let mut repair = repair(dir.path());
+    assert_eq!(repair.faulty().entries(), count);
+    assert!(repair.faulty().unlisted > 0);
+    let mut rounds = 0;
+    while !repair.faulty().is_empty() {
+        let entries: Vec<Entry> = repair
+            .faulty()
+            .list
+            .iter()
+            .flat_map(|fault| fault.first..=fault.last)
+            .map(|index| command(index, vec![7; 8]))
+            .collect();
+        repair.write_back(entries).unwrap();
+        rounds += 1;
+        assert!(rounds < 5);
+    }
+    assert!(rounds > 1);
+    assert_eq!(all(&open(dir.path())).len() as u64, count);
+}
+
+#[test]
+fn a_whole_log_has_nothing_to_repair() {
+    let dir = tempfile::tempdir().unwrap();
+    scene(dir.path());
+    let whole = contents(dir.path());
+    let mut repair = repair(dir.path());
+    assert!(repair.faulty().is_empty());
+    repair.write_back(Vec::new()).unwrap();
+    assert!(contents(dir.path()) == whole);
+    RealDisk.sync_dir(dir.path()).unwrap();
+}
