@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::support::*;
 use inkstone_storage::error::{Faults, Known, OpenError, RepairError, Verdict};
+use inkstone_storage::io::sim::{Call, Fault, Names, Policy, SimDisk, Unit, Unsynced};
 use inkstone_storage::io::{Disk, RealDisk};
 use inkstone_storage::log::{Log, Repair};
 use inkstone_storage::types::{BatchOutcome, Entry, LogId};
@@ -445,38 +445,109 @@ fn of_a_tail_without_a_watermark_only_what_its_header_says_is_known() {
     }
 }
 
-#[test]
-fn a_repair_that_fails_at_any_step_leaves_the_old_segment_or_the_new_one() {
-    // Each costs real syncs: rows that differ in how the segment is written anew.
-    for (what, harm, expected) in DAMAGE.iter().step_by(4) {
-        let mut steps = 0;
-        loop {
-            let dir = tempfile::tempdir().unwrap();
-            let files = scene(dir.path());
-            harm(&files);
-            let (disk, left) = FailingDisk::new();
-            let mut repair = Repair::open(disk, options(dir.path())).unwrap();
-            let entries = damaged_entries(repair.faulty());
-            left.store(steps, Ordering::SeqCst);
-            let outcome = repair.write_back(entries.clone());
-            drop(repair);
-            let ended = outcome.is_ok();
-            match Log::open(options(dir.path())) {
-                Ok(log) => assert_eq!(all(&log).len() as u64, ENTRIES, "{what}, {steps}"),
-                Err(OpenError::Faulty(faults)) => {
-                    assert!(!ended, "{what}, {steps}");
-                    let left = found(&faults);
-                    let listed = left.iter().all(|fault| expected.contains(fault));
-                    assert!(listed, "{what}, {steps}: {left:?}");
-                }
-                Err(error) => panic!("{what}, {steps}: {error}"),
+/// A disk in memory with the files of a group.
+fn in_memory(dir: &Path) -> SimDisk {
+    let mut image = SimDisk::new().image();
+    for dir in [dir.join("group-1"), dir.join("group-1/log")] {
+        for item in fs::read_dir(dir).expect("a directory") {
+            let path = item.expect("an item").path();
+            if path.is_file() {
+                image.put(&path, &fs::read(&path).expect("a file"));
             }
-            if ended {
+        }
+    }
+    SimDisk::from_image(&image)
+}
+
+/// The log is whole, or still says that what was damaged is; whether it is whole.
+fn is_mended(disk: &SimDisk, dir: &Path, expected: &[Found], what: &str) -> bool {
+    match Log::open_on(Arc::new(disk.clone()), options(dir)) {
+        Ok(log) => {
+            let whole: Vec<Entry> = (0..ENTRIES).map(entry).collect();
+            assert_eq!(all(&log), whole, "{what}");
+            true
+        }
+        Err(OpenError::Faulty(faults)) => {
+            let left = found(&faults);
+            let listed = left.iter().all(|fault| expected.contains(fault));
+            assert!(listed, "{what}: {left:?}");
+            false
+        }
+        Err(error) => panic!("{what}: {error}"),
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_repair_leaves_an_entry_damaged_or_mended() {
+    let mut images = 0;
+    for (what, harm, expected) in DAMAGE {
+        let dir = tempfile::tempdir().unwrap();
+        harm(&scene(dir.path()));
+        let disk = in_memory(dir.path());
+        let mut repair = Repair::open(Arc::new(disk.clone()), options(dir.path())).unwrap();
+        let before = disk.journal().operations().len();
+        let entries = damaged_entries(repair.faulty());
+        repair.write_back(entries).unwrap();
+        let journal = disk.journal();
+        let steps = journal.operations().len();
+        assert!(steps > before + 3, "{what}");
+        for step in before..=steps {
+            let crash = journal.crash(step);
+            let mut kept = vec![Unsynced::All, Unsynced::None];
+            kept.extend((0..crash.unsynced()).map(Unsynced::Only));
+            kept.extend((0..4).map(Unsynced::Random));
+            for data in kept {
+                for (unit, names) in [
+                    (Unit::Sector, Names::Kept),
+                    (Unit::Page, Names::Kept),
+                    (Unit::Sector, Names::Lost),
+                ] {
+                    let policy = Policy { data, unit, names };
+                    let disk = SimDisk::from_image(&crash.image(&policy));
+                    let what = format!("{what}, step {step} of {steps}, {policy:?}");
+                    let mended = is_mended(&disk, dir.path(), expected, &what);
+                    assert!(mended || step < steps, "{what}: it was durable");
+                    images += 1;
+                }
+            }
+        }
+    }
+    println!("{images} crash images");
+    assert!(images > 1_000);
+}
+
+const CHANGES: [Call; 6] = [
+    Call::Write,
+    Call::Sync,
+    Call::Allocate,
+    Call::Create,
+    Call::Rename,
+    Call::SyncDir,
+];
+
+#[test]
+fn a_repair_that_fails_at_any_step_says_so_and_can_be_done_again() {
+    for (what, harm, expected) in DAMAGE {
+        let dir = tempfile::tempdir().unwrap();
+        harm(&scene(dir.path()));
+        let harmed = in_memory(dir.path()).image();
+        for step in 0.. {
+            let disk = SimDisk::from_image(&harmed);
+            let mut repair = Repair::open(Arc::new(disk.clone()), options(dir.path())).unwrap();
+            let entries = damaged_entries(repair.faulty());
+            disk.plan(Fault::after(step, &CHANGES));
+            let outcome = repair.write_back(entries);
+            disk.clear_faults();
+            let mended = is_mended(&disk, dir.path(), expected, what);
+            if outcome.is_ok() {
+                assert!(mended && step > 3, "{what}: {step}");
                 break;
             }
-            steps += 1;
+            let mut again = Repair::open(Arc::new(disk.clone()), options(dir.path())).unwrap();
+            let entries = damaged_entries(again.faulty());
+            again.write_back(entries).unwrap();
+            assert!(is_mended(&disk, dir.path(), &[], what), "{what}: {step}");
         }
-        assert!(steps > 3, "{what}: {steps}");
     }
 }
 
