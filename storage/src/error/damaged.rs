@@ -48,8 +48,6 @@ pub enum Verdict {
     MissingSegment,
     /// A frame at the end is bad, and how much was durable is not known.
     UnknownTail,
-    /// Rows of a sealed segment's footer are bad.
-    RottenRows,
 }
 
 impl Verdict {

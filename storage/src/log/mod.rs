@@ -420,17 +420,19 @@ impl Log {
         repair::faulty(self.shared(), index)
     }
 
-    /// Writes peers' entries back into the sealed segment that holds the first of them, in the order of their indexes. Each
-    /// is proven to be the damaged one's equal, or refused. The segment is written anew on this thread and takes the old
-    /// one's place on the writer thread: `done` is called when that is durable. Who reads the old one goes on.
+    /// Writes peers' entries back into the sealed segment that holds the entry `index`, in the order of their indexes. Each
+    /// is proven to be the damaged one's equal, or refused. Without any entry, the footer's frame rows and log rows are
+    /// built again from the frames, which must be whole: refused when that is not what they were.
     ///
-    /// On an error nothing was changed and `done` is not called.
+    /// The segment is written anew on this thread and takes the old one's place on the writer thread: `done` is called
+    /// when that is durable. Who reads the old one goes on. On an error nothing was changed and `done` is not called.
     pub fn repair_sealed(
         &self,
+        index: u64,
         entries: impl IntoIterator<Item = Entry>,
         done: Done,
     ) -> Result<(), RepairError> {
-        repair::repair_sealed(self, entries, done)
+        repair::repair_sealed(self.shared(), index, entries, done)
     }
 
     /// Verifies every sealed segment; the first damage ends it.

@@ -5,24 +5,24 @@
 
 mod entries;
 mod rewrite;
+mod sealed;
 
-use std::path::PathBuf;
+use std::mem;
 use std::sync::Arc;
-use std::{io, mem};
 
+use self::entries::Peers;
 use self::rewrite::{Plan, Rewrite};
-use super::LogOptions;
+pub(super) use self::sealed::{Replacement, faulty};
 use super::mutant::Mutation;
 use super::open::{Begun, Survey};
-use super::queue::Job;
 use super::recovery::Recovery;
-use super::scan::{End, FaultAt, FaultList, Scanner};
-use super::segment::{Sealed, segment_path};
+use super::scan::FaultAt;
+use super::segment::segment_path;
 use super::shared::Shared;
 use super::watermark::Found;
-use super::{Done, Log};
-use crate::error::{EntryIdentity, Faults, Known, OpenError, ReadError, RepairError};
-use crate::format::frame::{FrameHeader, SyncStamp, stamp_seed};
+use super::{Done, LogOptions};
+use crate::error::{Faults, Known, OpenError, RepairError};
+use crate::format::frame::{SyncStamp, stamp_seed};
 use crate::format::segment_header::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::io::Disk;
 use crate::types::Entry;
@@ -87,8 +87,7 @@ impl Repair {
         &mut self,
         entries: impl IntoIterator<Item = Entry>,
     ) -> Result<(), RepairError> {
-        let entries: Box<dyn Iterator<Item = Entry> + '_> = Box::new(entries.into_iter());
-        let mut entries = entries.peekable();
+        let mut entries = peers(entries);
         let faults = mem::take(&mut self.survey.faults.list);
         let written = self.write_segments(&faults, &mut entries);
         self.survey.faults.list = faults;
@@ -101,7 +100,7 @@ impl Repair {
     fn write_segments(
         &self,
         faults: &[FaultAt],
-        entries: &mut entries::Peers<'_>,
+        entries: &mut Peers<'_>,
     ) -> Result<(), RepairError> {
         let mut rest = faults;
         while let Some(index) = entries.peek().map(|entry| entry.id.index) {
@@ -123,7 +122,7 @@ impl Repair {
         &self,
         base: u64,
         faults: &[FaultAt],
-        entries: &mut entries::Peers<'_>,
+        entries: &mut Peers<'_>,
     ) -> Result<(), RepairError> {
         let segment = self
             .survey
@@ -150,6 +149,7 @@ impl Repair {
             plan: Plan {
                 header,
                 faults,
+                footer: None,
                 seed: stamp_seed(self.options.identity.cluster_id),
                 sync_group: self.sync_group,
             },
@@ -170,155 +170,20 @@ fn chain_before(faults: &[FaultAt]) -> Option<u32> {
     }
 }
 
-/// The damaged entries of a sealed segment, each with its identity when the footer's frame rows are whole.
-fn survey_sealed(shared: &Shared, sealed: &Sealed) -> io::Result<FaultList> {
-    let path = sealed.path();
-    let file = shared.disk.open_to_read(path)?;
-    let footer = sealed.footer();
-    let header = sealed_header(sealed);
-    let seed = stamp_seed(shared.options.identity.cluster_id);
-    let size = footer.frames_end.min(file.size()?);
-    let end = End::Next {
-        index: footer.last + 1,
-        chain_crc: Some(footer.chain_end),
-    };
-    let mut faults = Scanner::new(file.as_ref(), path, size, header, seed)
-        .run(end)
-        .faults;
-    if let Some(identities) = identities(shared, sealed) {
-        for at in mem::take(&mut faults).list {
-            name(&at, &identities, &mut faults);
-        }
-    }
-    Ok(faults)
+/// Entries in the order in which they come, taken one by one.
+fn peers<'a>(entries: impl IntoIterator<Item = Entry, IntoIter: 'a>) -> Peers<'a> {
+    let entries: Box<dyn Iterator<Item = Entry> + 'a> = Box::new(entries.into_iter());
+    entries.peekable()
 }
 
-fn sealed_header(sealed: &Sealed) -> SegmentHeader {
-    let footer = sealed.footer();
-    SegmentHeader {
-        group: footer.group,
-        cluster_id: footer.cluster_id,
-        base: footer.base,
-        chain_start: footer.chain_start,
-    }
-}
-
-/// Gives a fault's entries the identities that the footer has of them.
-fn name(at: &FaultAt, identities: &[(u64, EntryIdentity)], faults: &mut FaultList) {
-    for index in at.fault.first..=at.fault.last {
-        let of = identities.partition_point(|(_, identity)| identity.id.index < index);
-        let Some((position, identity)) = identities.get(of) else {
-            return;
-        };
-        let mut at = at.clone();
-        at.fault.first = index;
-        at.fault.last = index;
-        at.fault.position = *position;
-        at.fault.known = Known::Identity(vec![*identity]);
-        faults.push(at);
-    }
-}
-
-/// Position and identity of every entry, from the frame rows and the terms: proven by the chain that they lead to.
-fn identities(shared: &Shared, sealed: &Sealed) -> Option<Vec<(u64, EntryIdentity)>> {
-    let mut chain = sealed.footer().chain_start;
-    let mut found = Vec::new();
-    for index in sealed.base()..=sealed.last() {
-        let row = sealed.frame_row(index)?;
-        let run = sealed.terms().take_while(|run| run.index <= index).last()?;
-        let (header, _) = FrameHeader {
-            group: shared.group,
-            id: crate::types::EntryId { index, ..run },
-            kind: row.kind,
-            payload_size: row.payload_size,
-            payload_crc: row.payload_crc,
-            chain_crc: 0,
-        }
-        .encode(chain);
-        chain = header.chain_crc;
-        found.push((
-            row.position,
-            EntryIdentity {
-                id: header.id,
-                kind: header.kind,
-                payload_size: header.payload_size,
-                payload_crc: header.payload_crc,
-                chain_crc: chain,
-            },
-        ));
-    }
-    (chain == sealed.footer().chain_end).then_some(found)
-}
-
-/// A sealed segment that was written anew, to take the old one's place.
-#[derive(Debug)]
-pub(super) struct Replacement {
-    pub(super) base: u64,
-    pub(super) tmp: PathBuf,
-}
-
-/// The damaged entries of the sealed segment that holds `index`.
-pub(super) fn faulty(shared: &Shared, index: u64) -> Result<Option<Faults>, ReadError> {
-    let sealed = shared.state.read().sealed_of(index).cloned();
-    let Some(sealed) = sealed else {
-        return Ok(None);
-    };
-    let faults = survey_sealed(shared, &sealed).map_err(|source| ReadError::Io {
-        file: sealed.path().to_owned(),
-        source,
-    })?;
-    Ok(Some(faults.faults()))
-}
-
-/// Writes a sealed segment anew with peers' entries, and has the writer thread put it in the old one's place.
+/// See [`Log::repair_sealed`](super::Log::repair_sealed).
 pub(super) fn repair_sealed(
-    log: &Log,
+    shared: &Shared,
+    index: u64,
     entries: impl IntoIterator<Item = Entry>,
     done: Done,
 ) -> Result<(), RepairError> {
-    let shared = log.shared();
-    // Two repairs of one segment would write the same file.
-    let _alone = shared.repairing.lock();
-    let entries: Box<dyn Iterator<Item = Entry> + '_> = Box::new(entries.into_iter());
-    let mut entries = entries.peekable();
-    let Some(index) = entries.peek().map(|entry| entry.id.index) else {
-        shared.queue.push([Job::Pass(done)])?;
-        return Ok(());
-    };
-    let sealed = shared.state.read().sealed_of(index).cloned();
-    let sealed = sealed.ok_or(RepairError::NotFaulty { index })?;
-    let path = sealed.path().to_owned();
-    let disk = |source| RepairError::Disk {
-        file: path.clone(),
-        source,
-    };
-    let faults = survey_sealed(shared, &sealed).map_err(disk)?;
-    let file = shared.disk.open_to_read(&path).map_err(disk)?;
-    let size = file.size().map_err(disk)?;
-    let dir = shared.options.log_dir();
-    let rewrite = Rewrite {
-        disk: shared.disk.as_ref(),
-        dir: &dir,
-        path: &path,
-        old: Some((file.as_ref(), size)),
-        plan: Plan {
-            header: sealed_header(&sealed),
-            faults: &faults.list,
-            seed: stamp_seed(shared.options.identity.cluster_id),
-            sync_group: sealed.footer().sync_group,
-        },
-    };
-    let tmp = rewrite.write(&mut entries)?;
-    if let Some(entry) = entries.peek() {
-        let index = entry.id.index;
-        drop(shared.disk.remove(&tmp));
-        return Err(RepairError::NotFaulty { index });
-    }
-    let base = sealed.base();
-    shared
-        .queue
-        .push([Job::Replace(Replacement { base, tmp }, done)])?;
-    Ok(())
+    sealed::repair(shared, index, &mut peers(entries), done)
 }
 
 /// The stamp of a frame that takes a lost one's place at `position`: one that the rules of the walk accept there.

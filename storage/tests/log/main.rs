@@ -7,6 +7,7 @@ mod hooked;
 mod latch;
 mod making_good;
 mod model;
+mod recovery;
 mod repair;
 mod scrub;
 mod spare;

@@ -579,7 +579,7 @@ fn what_the_disk_cannot_read_is_damage_of_those_entries_alone() {
 }
 
 /// Sealed segments: entry n has one record, at offset n.
-fn sealed(dir: &Path) -> Log {
+pub(crate) fn sealed(dir: &Path) -> Log {
     let log = open(dir);
     for index in 0..60 {
         append(&log, vec![batch(index)]);
@@ -588,11 +588,11 @@ fn sealed(dir: &Path) -> Log {
     log
 }
 
-fn batch(index: u64) -> Entry {
+pub(crate) fn batch(index: u64) -> Entry {
     batches(index, &[(LOG, vec![noise(index, 900)])])
 }
 
-fn apply(log: &Log, first: u64) {
+pub(crate) fn apply(log: &Log, first: u64) {
     for index in first..60 {
         if log.is_boundary(index) {
             log.seal(index, checkpoint(index - 1));
@@ -603,7 +603,7 @@ fn apply(log: &Log, first: u64) {
     barrier(log);
 }
 
-fn read_all(log: &Log) {
+pub(crate) fn read_all(log: &Log) {
     for offset in 0..60 {
         let chunk = log.read(LOG, offset, offset + 1, 1).expect("readable");
         assert_eq!(chunk.records[0].body, noise(offset, 900));
@@ -640,12 +640,12 @@ fn a_sealed_segment_is_repaired_while_the_log_runs() {
                 id: id(first),
                 ..wrong
             };
-            let refused = log.repair_sealed(vec![wrong], Box::new(|_| ()));
+            let refused = log.repair_sealed(first, vec![wrong], Box::new(|_| ()));
             assert!(matches!(refused, Err(RepairError::Refused { .. })));
         }
         let mended = vec![batch(first), batch(first + 1)];
         let (done, answered) = callback();
-        log.repair_sealed(mended, done).unwrap();
+        log.repair_sealed(first, mended, done).unwrap();
         answered.recv().unwrap().unwrap();
         assert!(log.faulty_sealed(first).unwrap().unwrap().is_empty());
         log.verify().unwrap();
@@ -672,6 +672,47 @@ fn a_sealed_segment_is_repaired_while_the_log_runs() {
 }
 
 #[test]
+fn bad_rows_of_a_footer_are_built_again_from_the_frames() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = sealed(dir.path());
+    let file = segments(dir.path()).remove(1);
+    let whole = fs::read(&file).unwrap();
+    let base = log.boundaries()[0];
+    let frames = place(log.boundaries()[1] - base);
+    let rows = HEADER + frames * frame_size(batch(0).payload.len());
+    let repair = |entries: Vec<Entry>| {
+        let (done, answered) = callback();
+        log.repair_sealed(base, entries, done)?;
+        answered.recv().unwrap().unwrap();
+        Ok::<_, RepairError>(())
+    };
+    // A frame row, and a log row.
+    for at in [rows + 16 + 5, rows + frames * 16 + 32 + 3] {
+        flip_in_place(&file, at);
+        log.verify().expect_err("the rows are bad");
+        let none = repair(vec![batch(base)]);
+        assert!(matches!(none, Err(RepairError::NotFaulty { .. })));
+        repair(Vec::new()).unwrap();
+        log.verify().unwrap();
+        assert!(fs::read(&file).unwrap() == whole);
+    }
+    // While a frame is damaged too, it comes first; its header is known only from its frame and its neighbours.
+    flip_in_place(&file, rows + 16 + 5);
+    flip_in_place(&file, HEADER + HEADER_BYTE);
+    let first = repair(Vec::new());
+    assert!(matches!(first, Err(RepairError::Incomplete { .. })));
+    let faults = log.faulty_sealed(base).unwrap().expect("sealed");
+    assert_eq!(
+        found(&faults),
+        [(Verdict::LostFrames, base, base, Is::Chain)]
+    );
+    repair(vec![batch(base)]).unwrap();
+    repair(Vec::new()).unwrap();
+    log.verify().unwrap();
+    read_all(&log);
+}
+
+#[test]
 fn a_reader_of_a_segment_that_is_repaired_is_not_disturbed() {
     let dir = tempfile::tempdir().unwrap();
     let log = sealed(dir.path());
@@ -689,14 +730,14 @@ fn a_reader_of_a_segment_that_is_repaired_is_not_disturbed() {
         });
         for _ in 0..20 {
             let (done, answered) = callback();
-            log.repair_sealed(vec![batch(4)], done).unwrap();
+            log.repair_sealed(4, vec![batch(4)], done).unwrap();
             answered.recv().unwrap().unwrap();
             flip_in_place(&file, HEADER + 4 * size + PAYLOAD_BYTE);
         }
         reader.join().unwrap();
     });
     let (done, answered) = callback();
-    log.repair_sealed(vec![batch(4)], done).unwrap();
+    log.repair_sealed(4, vec![batch(4)], done).unwrap();
     answered.recv().unwrap().unwrap();
     read_all(&log);
 }

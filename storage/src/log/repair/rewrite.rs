@@ -26,9 +26,18 @@ pub(super) struct Plan<'a> {
     pub(super) header: SegmentHeader,
     /// All damaged entries of the segment, in order.
     pub(super) faults: &'a [FaultAt],
+    /// Takes the place of the one that is there.
+    pub(super) footer: Option<Footer>,
     pub(super) seed: u32,
     /// The group of frames that nothing says more of.
     pub(super) sync_group: u64,
+}
+
+/// A footer that was built again.
+#[derive(Debug)]
+pub(super) struct Footer {
+    pub(super) position: u64,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// A segment to be written anew.
@@ -100,6 +109,12 @@ impl Rewrite<'_> {
             self.mend(&mut copying, at, peers, failed)?;
         }
         let size = self.old.map_or(0, |(_, size)| size);
+        if let Some(footer) = &self.plan.footer {
+            copying.copy_until(footer.position).map_err(failed)?;
+            return new
+                .write_at(&[IoSlice::new(&footer.bytes)], footer.position)
+                .map_err(failed);
+        }
         copying.copy_until(size).map_err(failed)?;
         let size = if copying.goes_on {
             size.max(copying.position)

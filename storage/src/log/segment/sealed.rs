@@ -14,7 +14,7 @@ use crate::format::fields::FormatError;
 use crate::format::frame::{
     FRAME_HEADER_SIZE, FrameHeader, FrameHeaderBytes, chain_crc, check_payload, check_payload_crc,
 };
-use crate::format::segment_footer::{Footer, FrameRow, LogRow, LogSummary};
+use crate::format::segment_footer::{Footer, FrameRow, LogRow, LogSummary, TRAILER_SIZE};
 use crate::format::segment_header::SEGMENT_HEADER_SIZE;
 use crate::io::Map;
 use crate::log::mutant::{Mutant, Mutation};
@@ -136,6 +136,12 @@ impl Sealed {
 
     pub(in crate::log) fn is_refused(&self, frame: u32, batch: u32) -> bool {
         self.footer.is_refused(&self.map, frame, batch)
+    }
+
+    /// Whether a whole footer has the same trailer, and with it the same sections.
+    pub(in crate::log) fn ends_with_trailer_of(&self, footer: &[u8]) -> bool {
+        let trailer = |bytes: &[u8]| bytes.last_chunk::<TRAILER_SIZE>().copied();
+        trailer(&self.map).is_some_and(|found| trailer(footer) == Some(found))
     }
 
     /// What the footer says of an entry's frame. Not proven.
