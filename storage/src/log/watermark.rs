@@ -44,6 +44,8 @@ pub(super) struct WatermarkFile {
     group: u32,
     cluster_id: [u8; 16],
     sequence: u64,
+    /// Whether both slots were good at open.
+    is_sure: bool,
 }
 
 impl WatermarkFile {
@@ -84,6 +86,7 @@ impl WatermarkFile {
             group,
             cluster_id: options.identity.cluster_id,
             sequence: 0,
+            is_sure: slots.iter().all(|slot| Watermark::decode(slot).is_ok()),
         };
         let found = opened.found(&slots)?;
         if let Found::Known(mark) = &found {
@@ -120,6 +123,12 @@ impl WatermarkFile {
             ));
         }
         Ok(Found::Known(mark))
+    }
+
+    /// Whether the highest mark that a crash can have left is the one that was found. No crash leaves a slot that is
+    /// bad: the one that was lost may have been higher by a sync group, so nothing may be cut that stands above the other.
+    pub(super) fn is_sure(&self) -> bool {
+        self.is_sure
     }
 
     /// The log is durable up to `mark`. Not synced: after a crash of the system an older mark may stand there.

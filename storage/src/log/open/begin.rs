@@ -102,6 +102,7 @@ impl Begun {
             seed: stamp_seed(options.identity.cluster_id),
             hard_state: *self.hard_state.current(),
             watermark: self.found,
+            watermark_is_sure: self.watermark.is_sure(),
             mutation,
         }
     }

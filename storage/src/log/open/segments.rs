@@ -31,6 +31,8 @@ pub(in crate::log) struct Opening<'a> {
     pub(in crate::log) seed: u32,
     pub(in crate::log) hard_state: HardState,
     pub(in crate::log) watermark: Found,
+    /// Whether no higher mark may have stood where there is none.
+    pub(in crate::log) watermark_is_sure: bool,
     pub(in crate::log) mutation: Mutation,
 }
 

@@ -163,7 +163,7 @@ impl Opening<'_> {
     /// held a frame.
     fn is_unborn(&self, last: &Candidate) -> bool {
         last.header.is_err()
-            && self.watermark != Found::Bad
+            && self.watermark_is_sure
             && self
                 .watermark
                 .index()
@@ -391,7 +391,7 @@ impl Walk<'_> {
             let is_confirmed = candidate.header.is_ok() || candidate.confirms(header);
             return End::Open {
                 durable,
-                is_unknown: self.opening.watermark == Found::Bad || !is_confirmed,
+                is_unknown: !self.opening.watermark_is_sure || !is_confirmed,
                 cut_always: self.opening.mutation.is(Mutant::CutOnAnyBadCrc),
             };
         };
