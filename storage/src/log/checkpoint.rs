@@ -82,10 +82,34 @@ pub(super) fn read(
     })
 }
 
+/// Reads the checkpoint of a boundary. One as of another entry is whole, and yet not the one that is asked for: two
+/// files that changed places, or a write that went astray.
+pub(super) fn read_boundary(
+    disk: &dyn Disk,
+    boundary: u64,
+    options: &LogOptions,
+    group: u32,
+) -> Result<Checkpoint, OpenError> {
+    let path = checkpoint_path(&options.log_dir(), boundary);
+    let checkpoint = read(disk, &path, options, group)?;
+    let index = checkpoint.applied.index;
+    if index.checked_add(1) != Some(boundary) {
+        let what =
+            format!("checkpoint: as of the entry before {boundary} expected, of {index} found");
+        return Err(damage(&path, 0, FormatError::bad(0, what)).into());
+    }
+    Ok(checkpoint)
+}
+
 /// The checkpoint of a boundary, if its file is there.
 pub(super) fn read_at(shared: &Shared, boundary: u64) -> Result<Option<Checkpoint>, ReadError> {
     let path = checkpoint_path(&shared.options.log_dir(), boundary);
-    match read(shared.disk.as_ref(), &path, &shared.options, shared.group) {
+    match read_boundary(
+        shared.disk.as_ref(),
+        boundary,
+        &shared.options,
+        shared.group,
+    ) {
         Ok(checkpoint) => Ok(Some(checkpoint)),
         Err(OpenError::Damaged(damage)) => Err(damage.into()),
         Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),

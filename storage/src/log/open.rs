@@ -278,8 +278,8 @@ fn load_checkpoints(
 ) -> Result<(), OpenError> {
     let options = opening.options;
     let mut bad: Option<Damage> = None;
-    let mut load = |path: &Path| -> Result<Option<Checkpoint>, OpenError> {
-        match checkpoint::read(opening.disk, path, options, opening.group) {
+    let mut load = |path: &Path, read| -> Result<Option<Checkpoint>, OpenError> {
+        match read {
             Ok(checkpoint) => Ok(Some(checkpoint)),
             // An older one and the entries behind it give the same state.
             Err(OpenError::Damaged(damage)) => {
@@ -291,7 +291,9 @@ fn load_checkpoints(
         }
     };
     if has_snapshot {
-        state.snapshot = load(&options.snapshot_path())?;
+        let path = options.snapshot_path();
+        let read = checkpoint::read(opening.disk, &path, options, opening.group);
+        state.snapshot = load(&path, read)?;
     }
     let last = state.last.or(state.purged);
     // Apply must pass by every segment whose footer is to be written.
@@ -302,7 +304,9 @@ fn load_checkpoints(
     let mut newest = None;
     let mut lost = Vec::new();
     for boundary in state.boundaries.iter().rev() {
-        let found = load(&checkpoint_path(&options.log_dir(), *boundary))?;
+        let path = checkpoint_path(&options.log_dir(), *boundary);
+        let read = checkpoint::read_boundary(opening.disk, *boundary, options, opening.group);
+        let found = load(&path, read)?;
         if found.is_none() {
             lost.push(*boundary);
         }
