@@ -4,6 +4,7 @@
 //! log row carries a crc of its own, and a frame row is proven by the frame it points to, so that opening a segment need
 //! not read the big sections. Must not know: files; a caller gives it the bytes.
 
+mod order;
 mod rows;
 
 use std::cmp::Ordering;
@@ -255,6 +256,7 @@ impl Footer {
         footer.refused.check(file, "refused batches")?;
         footer.logs.check(file, "logs")?;
         footer.terms.check(file, "terms")?;
+        footer.check_order(file)?;
         Ok(footer)
     }
 
