@@ -357,7 +357,11 @@ impl Check<'_> {
             match log.entries(*index, index + 1, 1) {
                 Ok(found) => {
                     ensure!(found.len() == 1, "{} entries at {index}", found.len());
-                    ensure!(found[0] == *entry, "entry {index} is {:?}", found[0]);
+                    ensure!(
+                        found[0] == *entry,
+                        "entry {index}: not what was written: {:?}",
+                        found[0]
+                    );
                 }
                 Err(error) => {
                     ensure!(damaged.contains(index), "entry {index}: {error}");

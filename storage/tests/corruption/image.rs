@@ -2,7 +2,7 @@
 //!
 //! Promises: an image is a few words, the same number gives the same image. Must not know: what a log makes of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -92,16 +92,6 @@ pub(crate) struct Change {
     pub(crate) damage: Damage,
 }
 
-impl Change {
-    fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        let with = match &self.damage {
-            Damage::Swapped { with } => Some(with),
-            _ => None,
-        };
-        [&self.file].into_iter().chain(with)
-    }
-}
-
 /// A directory with what is wrong in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
@@ -150,15 +140,7 @@ pub(crate) fn apply(image: &Image, work: &Workload, foreign: &Workload) -> Optio
     for change in &image.changes {
         change_files(change, &mut files, &mut faults, work, foreign);
     }
-    let mut different: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
-    let changed = image.changes.iter().flat_map(Change::files);
-    for path in changed.collect::<BTreeSet<&PathBuf>>() {
-        let (before, now) = (&work.files[path], files.get(path));
-        let bytes = differing(before, now.map(Vec::as_slice).unwrap_or_default());
-        if now.is_none() || !bytes.is_empty() {
-            different.insert(path.clone(), bytes);
-        }
-    }
+    let mut different = different(&work.files, &files);
     for (path, fault) in &faults {
         let place = match fault {
             Fault::Astray { place, from } if reads_same(files.get(path), place, *from) => continue,
@@ -174,6 +156,16 @@ pub(crate) fn apply(image: &Image, work: &Workload, foreign: &Workload) -> Optio
         faults,
         different,
     })
+}
+
+/// Which bytes of which files differ.
+pub(crate) fn different(before: &Files, now: &Files) -> BTreeMap<PathBuf, Vec<usize>> {
+    let bytes = |(path, before): (&PathBuf, &Vec<u8>)| {
+        let now = now.get(path).map(Vec::as_slice);
+        let bytes = differing(before, now.unwrap_or_default());
+        (now.is_none() || !bytes.is_empty()).then(|| (path.clone(), bytes))
+    };
+    before.iter().filter_map(bytes).collect()
 }
 
 /// Where two files differ; 64 bytes that are the same are passed over at once.

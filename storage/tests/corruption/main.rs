@@ -6,9 +6,11 @@
 //! name; `INKSTONE_CORRUPTION_IMAGE=NAME` looks at that one alone.
 
 mod check;
+mod corpus;
 mod disk;
 mod found;
 mod image;
+mod memory;
 mod region;
 mod workload;
 
@@ -18,7 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use inkstone_storage::log::Log;
+use inkstone_storage::log::{Log, Mutant};
 
 use self::check::{Check, Open, Outcome};
 use self::image::{Image, apply, pair, singles};
@@ -29,6 +31,8 @@ use self::workload::Workload;
 const PAIRS: usize = 1_000;
 /// Of flipped bits and overwritten bytes, every so many is looked at in the ordinary run.
 const PART: usize = 3;
+/// Of all images, every so many is looked at with a deliberate bug.
+const MUTANT_PART: usize = 20;
 /// Kinds of failures that are told.
 const FAILURES_MAX: usize = 30;
 
@@ -56,6 +60,9 @@ fn suites(pairs: usize) -> Vec<Suite> {
     };
     both.map(suite).collect()
 }
+
+/// Whether an image, of that number, is looked at.
+type IsWanted<'a> = &'a (dyn Fn(usize, &Image) -> bool + Sync);
 
 #[derive(Default)]
 struct Counts {
@@ -94,8 +101,8 @@ fn look(suite: &Suite, image: &Image, open: Open<'_>) -> Option<Result<Outcome, 
     }))
 }
 
-/// Looks at the images, on both cores: of flipped bits and overwritten bytes at every `part`th.
-fn look_at_all(suites: &[Suite], part: usize, open: Open<'_>) -> Counts {
+/// Looks at those images that are wanted, on both cores.
+fn look_at_all(suites: &[Suite], is_wanted: IsWanted<'_>, open: Open<'_>) -> Counts {
     let wanted = std::env::var("INKSTONE_CORRUPTION_IMAGE").ok();
     let all: Vec<(&Suite, usize)> = suites
         .iter()
@@ -109,7 +116,7 @@ fn look_at_all(suites: &[Suite], part: usize, open: Open<'_>) -> Counts {
                 continue;
             }
             let image = &suite.images[*number];
-            if wanted.is_none() && image.is_small() && number % part != 0 {
+            if wanted.is_none() && !is_wanted(*number, image) {
                 continue;
             }
             if let Some(outcome) = look(suite, image, open) {
@@ -151,7 +158,8 @@ fn report(counts: &Counts) -> String {
 fn whatever_is_damaged_no_wrong_byte_is_returned_and_nothing_acknowledged_is_cut() {
     let pairs = std::env::var("INKSTONE_CORRUPTION_PAIRS").ok();
     let (pairs, part) = pairs.map_or((PAIRS, PART), |pairs| (pairs.parse().expect("a number"), 1));
-    let counts = look_at_all(&suites(pairs), part, &|disk, options| {
+    let is_wanted = |number: usize, image: &Image| !image.is_small() || number.is_multiple_of(part);
+    let counts = look_at_all(&suites(pairs), &is_wanted, &|disk, options| {
         Log::open_on(disk, options)
     });
     println!("{} corruption images", counts.images);
@@ -177,5 +185,26 @@ fn an_undamaged_directory_is_whole() {
         };
         let outcome = check.run(&|disk, options| Log::open_on(disk, options));
         assert_eq!(outcome, Ok(Outcome::Whole), "{}", suite.work.name);
+    }
+}
+
+/// A careless change that this suite is there for is found by it.
+#[test]
+fn deliberate_bugs_are_caught() {
+    let bugs = [
+        (Mutant::CutOnAnyBadCrc, "was changed"),
+        (Mutant::SealedReadUnchecked, "not what was written"),
+    ];
+    for (mutant, complaint) in bugs {
+        let suites = suites(0);
+        let is_wanted = |number: usize, _: &Image| number.is_multiple_of(MUTANT_PART);
+        let counts = look_at_all(&suites, &is_wanted, &|disk, options| {
+            Log::open_mutant(disk, options, Some(mutant))
+        });
+        let (failed, images) = (counts.failures.len(), counts.images);
+        println!("{mutant:?}: {failed} of {images} corruption images catch it");
+        let mut failures = counts.failures.iter();
+        let caught = failures.any(|failure| failure.contains(complaint));
+        assert!(caught, "{mutant:?} is not caught; {}", report(&counts));
     }
 }

@@ -1,0 +1,5 @@
+//! Runs `hard_state` on what libFuzzer comes up with.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| inkstone_storage_fuzz::hard_state(input));
