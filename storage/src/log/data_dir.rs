@@ -41,6 +41,25 @@ impl DirLock {
             .write(true)
             .open(&file)
             .map_err(failed(&file))?;
+        Self::lock(data_dir, lock)
+    }
+
+    /// Locks a data directory that is there, and changes nothing in it: it may be on a disk that nobody may write.
+    /// `None`: it has no `LOCK`, so that no node was ever started in it, and there is nothing to keep one out with.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a lock belongs to a process, not to the disk under test"
+    )]
+    pub fn acquire_existing(data_dir: &Path) -> Result<Option<Self>, OpenError> {
+        let file = data_dir.join(LOCK);
+        match File::open(&file) {
+            Ok(lock) => Self::lock(data_dir, lock).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(OpenError::Io { file, source }),
+        }
+    }
+
+    fn lock(data_dir: &Path, lock: File) -> Result<Self, OpenError> {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 dir: data_dir.to_owned(),
@@ -49,7 +68,10 @@ impl DirLock {
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
                 dir: data_dir.to_owned(),
             }),
-            Err(TryLockError::Error(source)) => Err(OpenError::Io { file, source }),
+            Err(TryLockError::Error(source)) => Err(OpenError::Io {
+                file: data_dir.join(LOCK),
+                source,
+            }),
         }
     }
 

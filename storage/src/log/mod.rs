@@ -25,6 +25,7 @@ use crate::io::{Disk, RealDisk};
 use crate::types::{BatchOutcome, Entry, EntryId, Identity, LogId, Record, Vote};
 
 mod append;
+pub mod check;
 mod checkpoint;
 mod data_dir;
 mod entries;

@@ -205,6 +205,7 @@ impl Scrubber {
                     is_sealed: true,
                     footer: Some(sealed.footer().clone()),
                     last: None,
+                    durable: None,
                 },
             ))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -17,6 +17,7 @@ use crc32fast::Hasher;
 
 use self::frames::Walk;
 use self::window::DiskWindow;
+use super::scan::Window;
 use super::segment::damage;
 use crate::error::Damage;
 use crate::format::fields::FormatError;
@@ -77,6 +78,8 @@ pub(super) struct Expected {
     pub(super) footer: Option<Footer>,
     /// The last entry, when there is no footer that says so.
     pub(super) last: Option<u64>,
+    /// When the last entry is not known: one that was here, or before.
+    pub(super) durable: Option<u64>,
 }
 
 /// What is verified next.
@@ -110,6 +113,8 @@ pub(super) struct Verification {
     /// Whether the footer's frame rows are intact.
     rows_are_good: bool,
     verified: u64,
+    entries: u64,
+    chain_end: Option<u32>,
     faults: Faults,
 }
 
@@ -126,6 +131,8 @@ impl Verification {
             phase: Phase::Header,
             rows_are_good: false,
             verified: 0,
+            entries: 0,
+            chain_end: None,
             faults: Faults::default(),
         }
     }
@@ -142,6 +149,16 @@ impl Verification {
     /// What was found: complete when it is done.
     pub(super) fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Whole entries so far.
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Chain crc behind the last frame, when that is whole.
+    pub(super) fn chain_end(&self) -> Option<u32> {
+        self.chain_end
     }
 
     /// The footer, as far as it can be read.
@@ -296,6 +313,23 @@ impl Verification {
         }
         self.next_section(number + 1)
     }
+}
+
+/// Whether all sections of a footer are whole.
+pub(super) fn footer_is_whole(window: &mut Window<'_>, footer: &Footer) -> bool {
+    footer.sections().iter().all(|place| {
+        let end = place.position.saturating_add(place.size);
+        let mut crc = Hasher::new();
+        let mut position = place.position;
+        while position < end {
+            let size = SECTION_PART_SIZE.min(end - position);
+            let part = usize::try_from(size).map(|size| window.get(position, size));
+            let Ok(Ok(bytes)) = part else { return false };
+            crc.update(bytes);
+            position += size;
+        }
+        crc.finalize() == place.crc
+    })
 }
 
 /// Bytes that the disk does not give are damaged like bytes that are wrong.

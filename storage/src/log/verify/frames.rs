@@ -91,6 +91,7 @@ impl Verification {
                 self.fault(walk.position, error(what), None);
             }
         }
+        self.chain_end = walk.chain;
         Phase::Done
     }
 
@@ -163,7 +164,11 @@ impl Verification {
         let found = self.find_frame(walk, last);
         let lost = match found {
             Some(found) => Some(walk.next..=found.next - 1),
-            None if last == u64::MAX => None,
+            None if last == u64::MAX => self
+                .expected
+                .durable
+                .filter(|durable| *durable >= walk.next)
+                .map(|durable| walk.next..=durable),
             None => Some(walk.next..=last),
         };
         // Where nothing says how many frames there are, zeros are the end.
@@ -239,8 +244,9 @@ impl Verification {
 
     /// Everything of a frame whose header is intact and in its place.
     fn check_frame(&mut self, walk: Walk, header: &FrameHeader) {
-        if let Some(error) = self.frame_error(walk, header) {
-            self.fault(walk.position, error, Some(walk.next..=walk.next));
+        match self.frame_error(walk, header) {
+            None => self.entries += 1,
+            Some(error) => self.fault(walk.position, error, Some(walk.next..=walk.next)),
         }
     }
 
