@@ -1,8 +1,9 @@
 //! The commands of `inkstone`, what they print, and the codes with which they end.
 //!
-//! Promises: standard output carries one line that starts with `ready`, or what `config` prints, and nothing else; an
+//! Promises: standard output carries one line that starts with `ready`, or what `check` and `config` print, and nothing else; an
 //! error is one line on standard error. Must not know: how a node works.
 
+mod check;
 mod configuration;
 mod dev;
 mod output;
@@ -107,6 +108,7 @@ fn command() -> Command {
         )
         .subcommand(serve::command())
         .subcommand(dev::command())
+        .subcommand(check::command())
         .subcommand(configuration::command())
 }
 
@@ -114,6 +116,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
         Some(("dev", matches)) => dev::run(matches),
+        Some(("check", matches)) => check::run(matches),
         Some(("config", matches)) => configuration::run(matches),
         _ => Err(Failure::usage("no command; see `inkstone --help`")),
     }

@@ -2,7 +2,9 @@
 //!
 //! A stream that is closed is no reason to stop a node: what can't be written is dropped.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{IsTerminal as _, Write, stderr, stdout};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// To standard output, as it is, at once.
 pub(super) fn write(text: &str) {
@@ -16,6 +18,20 @@ pub(super) fn write(text: &str) {
 /// The line that says that clients are served.
 pub(super) fn ready(line: &str) {
     write(&format!("{line}\n"));
+}
+
+/// A bar of so many bytes on standard error, when that is a terminal.
+pub(super) fn progress(size: u64) -> ProgressBar {
+    let bar = ProgressBar::new(size);
+    bar.set_draw_target(if stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    });
+    bar.with_style(
+        ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }
 
 /// Something for whoever watches, on standard error.
