@@ -112,4 +112,30 @@ async fn a_flipped_byte_in_a_sealed_segment_of_a_running_node_is_seen_in_the_sta
         .unwrap();
     assert_eq!(again.damages, []);
     assert!(again.passes > whole.passes);
+
+    // The same offline, once nobody has the directory.
+    let data = stage.cluster.data_dir(node);
+    let (code, _, said) = check(&data);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("is in use by another process"), "{said}");
+    stage.cluster.kill(node).unwrap();
+    let (code, verdicts, _) = check(&data);
+    assert_eq!(code, Some(0), "{verdicts}");
+    assert!(verdicts.contains("nothing is lost"), "{verdicts}");
+    flip_in_place(&sealed, middle);
+    let (code, verdicts, _) = check(&data);
+    assert_eq!(code, Some(1), "{verdicts}");
+    let entry = format!("(entry {})", entries.start());
+    assert!(verdicts.contains(&entry), "{entry}: {verdicts}");
+}
+
+/// `inkstone check`: its exit code, and what it said on standard output and standard error.
+fn check(dir: &Path) -> (Option<i32>, String, String) {
+    let ended = std::process::Command::new(binary())
+        .arg("check")
+        .arg(dir)
+        .output()
+        .expect("the program can be run");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (ended.status.code(), text(ended.stdout), text(ended.stderr))
 }
