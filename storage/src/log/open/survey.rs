@@ -226,7 +226,12 @@ impl Walk<'_> {
             && candidate
                 .sealed
                 .as_ref()
-                .is_ok_and(|sealed| sealed.footer().chain_start == header.chain_start);
+                .is_ok_and(|sealed| {
+                    // The sectors of a footer reach the disk in any order: the trailer may be there without the rows,
+                    // which are not read before they are used.
+                    sealed.footer().chain_start == header.chain_start
+                        && (was_sealed || sealed.check_rows().is_ok())
+                });
         if sealed {
             self.take_sealed(candidate, header, was_sealed);
         } else {
