@@ -9,7 +9,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use inkstone_storage::error::{Damage, OpenError, ReadError};
+use inkstone_storage::error::{
+    Damage, EntryIdentity, Faults, Known, OpenError, ReadError, Verdict,
+};
+use inkstone_storage::format::frame::FrameHeader;
 use inkstone_storage::io::Disk;
 use inkstone_storage::log::{Log, LogOptions};
 use inkstone_storage::types::{EntryKind, LogId, Record};
@@ -157,9 +160,8 @@ impl Check<'_> {
 
     fn check_refusal(&self, error: &OpenError) -> Result<(), String> {
         let named = match error {
-            OpenError::Damaged(damage) => {
-                return self.check_damage(damage);
-            }
+            OpenError::Damaged(damage) => return self.check_damage(damage),
+            OpenError::Faulty(faults) => return self.check_faults(faults),
             OpenError::Io { file, .. }
             | OpenError::Foreign { file, .. }
             | OpenError::Version { file, .. } => file,
@@ -173,6 +175,71 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Exactly the damaged entries are named, and what is said to be known of them is so.
+    fn check_faults(&self, faults: &Faults) -> Result<(), String> {
+        let mut named = BTreeSet::new();
+        for fault in &faults.list {
+            self.check_damage(&fault.damage)?;
+            named.extend(fault.first..=fault.last);
+            let frame = |index: u64| self.frames.iter().find(|frame| frame.index == index);
+            let chain = |index: u64| frame(index).map(|frame| self.identity(frame).chain_crc);
+            match &fault.known {
+                // A whole header of another time or place says what it says: the chain will not lead on from there.
+                _ if self.applied.is_displaced => {}
+                Known::Identity(known) => {
+                    for (index, known) in (fault.first..).zip(known) {
+                        let written = frame(index).map(|frame| self.identity(frame));
+                        ensure!(Some(*known) == written, "entry {index} is not {known:?}");
+                    }
+                }
+                Known::Chain { before, after, .. } => {
+                    let first = chain(fault.first.wrapping_sub(1));
+                    ensure!(
+                        first.is_none_or(|first| first == *before),
+                        "chain before {fault}"
+                    );
+                    ensure!(chain(fault.last) == Some(*after), "chain behind {fault}");
+                }
+                Known::Nothing => {}
+            }
+        }
+        let damaged = self.damaged_entries();
+        let intact: Vec<&u64> = named.difference(&damaged).collect();
+        // What was whole and is out of place may lead astray, to more being named, never to less.
+        ensure!(
+            intact.is_empty() || self.applied.is_displaced,
+            "intact entries {intact:?} are named"
+        );
+        let sealed = |index: &u64| {
+            let mut frames = self.frames.iter();
+            frames.any(|frame| frame.index == *index && !frame.rows.is_empty())
+        };
+        let mut missed = damaged.difference(&named).filter(|index| !sealed(index));
+        let last = faults.list.last().map(|fault| fault.verdict);
+        let mut is_bounded = faults.unlisted == 0 && last != Some(Verdict::UnknownTail);
+        // Without its newest slot the watermark does not reach to the last group.
+        is_bounded &= !self.is_different(&self.work.options.dir.join("watermark"));
+        ensure!(
+            missed.all(|index| !is_bounded && Some(index) > named.last()),
+            "of the damaged entries {damaged:?} only {named:?} are named"
+        );
+        Ok(())
+    }
+
+    /// What was written of an entry, apart from its payload.
+    fn identity(&self, frame: &Frame) -> EntryIdentity {
+        let bytes = &self.work.files[&frame.file][frame.place.clone()];
+        let header = FrameHeader::decode(bytes.first_chunk().expect("a frame"));
+        let header = header.expect("a valid one");
+        EntryIdentity {
+            id: header.id,
+            kind: header.kind,
+            payload_size: header.payload_size,
+            payload_crc: header.payload_crc,
+            chain_crc: header.chain_crc,
+        }
+    }
+
     fn check_damage(&self, damage: &Damage) -> Result<(), String> {
         ensure!(
             self.may_name(&damage.file),
@@ -180,6 +247,7 @@ impl Check<'_> {
         );
         if let Some(frame) = self.only_frame()
             && damage.file == frame.file
+            && !self.applied.is_displaced
         {
             let position = usize::try_from(damage.position).unwrap_or(usize::MAX);
             ensure!(
@@ -259,8 +327,10 @@ impl Check<'_> {
             .different
             .keys()
             .any(|path| !Self::is_segment(path));
+        // Apply must pass by a segment whose footer is to be made again.
+        let rebuilt = log.recovery().find(Verdict::LostFooter).is_some();
         ensure!(
-            found.as_ref() == newest || state_differs,
+            found.as_ref() == newest || state_differs || rebuilt,
             "not the newest: {found:?}"
         );
         Ok(())

@@ -64,6 +64,18 @@ pub(crate) enum Damage {
 }
 
 impl Damage {
+    /// Whether it puts bytes that were written as they are into another place.
+    fn displaces(&self) -> bool {
+        matches!(
+            self,
+            Self::Stale { .. }
+                | Self::Moved { .. }
+                | Self::Other { .. }
+                | Self::Astray { .. }
+                | Self::Swapped { .. }
+        )
+    }
+
     /// What it is called in the summary.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -131,6 +143,8 @@ pub(crate) struct Applied {
     pub(crate) faults: Vec<(PathBuf, Fault)>,
     /// Which bytes are different, by file; of a missing file all are.
     pub(crate) different: BTreeMap<PathBuf, Vec<usize>>,
+    /// Whether bytes that were written as they are stand in another place, or are of another time.
+    pub(crate) is_displaced: bool,
 }
 
 /// Does to the files what the image says; `None` when nothing is different then.
@@ -155,6 +169,7 @@ pub(crate) fn apply(image: &Image, work: &Workload, foreign: &Workload) -> Optio
         files,
         faults,
         different,
+        is_displaced: image.changes.iter().any(|change| change.damage.displaces()),
     })
 }
 
@@ -280,7 +295,10 @@ const EVERY_BIT_MAX: usize = 4;
 /// Of a larger one, so many.
 const SAMPLED_BITS: usize = 12;
 
-/// Every image with one damage.
+/// What a disk cannot read, it cannot read by so many bytes.
+const PAGE: usize = 4096;
+
+/// Every image with one damage, and frames that are bad beside a watermark that is.
 pub(crate) fn singles(work: &Workload, regions: &[Region], frames: &[Frame]) -> Vec<Image> {
     let mut dice = Dice::new(work.files.len() as u64);
     let mut changes = Vec::new();
@@ -295,7 +313,32 @@ pub(crate) fn singles(work: &Workload, regions: &[Region], frames: &[Frame]) -> 
     let single = |change| Image {
         changes: vec![change],
     };
-    changes.into_iter().map(single).collect()
+    let beside = frames
+        .iter()
+        .flat_map(|frame| beside_watermark(work, frame));
+    changes.into_iter().map(single).chain(beside).collect()
+}
+
+/// A bad frame, and one slot of the watermark, or both.
+fn beside_watermark(work: &Workload, frame: &Frame) -> Vec<Image> {
+    let bit = |class, file: PathBuf, at| Change {
+        class,
+        file,
+        damage: Damage::Bit { at, bit: 3 },
+    };
+    let watermark = work.options.dir.join("watermark");
+    let slot = |at| bit(Class::WatermarkSlot, watermark.clone(), at);
+    let slots = [vec![slot(70)], vec![slot(4096)], vec![slot(0), slot(4100)]];
+    let mut images = Vec::new();
+    for at in [0, 20, 50, 66] {
+        let at = frame.place.start + at.min(frame.place.len() - 1);
+        for slots in &slots {
+            let mut changes = slots.clone();
+            changes.push(bit(Class::FrameIdentity, frame.file.clone(), at));
+            images.push(Image { changes });
+        }
+    }
+    images
 }
 
 fn in_region(region: &Region, dice: &mut Dice, changes: &mut Vec<Change>) {
@@ -353,7 +396,7 @@ fn in_blocks(
     changes: &mut Vec<Change>,
 ) {
     let others: Vec<&PathBuf> = work.files.keys().filter(|other| *other != path).collect();
-    for size in [BLOCK, 4096] {
+    for size in [BLOCK, PAGE] {
         let blocks = bytes.len().div_ceil(size);
         for at in (0..blocks).map(|block| block * size) {
             let mut push = |damage| {
@@ -364,7 +407,9 @@ fn in_blocks(
                 });
             };
             push(Damage::Zeros { at, size });
-            push(Damage::Unreadable { at, size });
+            if size == PAGE {
+                push(Damage::Unreadable { at, size });
+            }
             for from in (0..blocks).map(|block| block * size) {
                 push(Damage::Moved { at, size, from });
                 push(Damage::Astray { at, size, from });

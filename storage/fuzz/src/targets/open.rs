@@ -134,6 +134,8 @@ fn check(work: &Workload, frames: &[Frame], files: Files) {
         different: different(&work.files, &files),
         faults: Vec::new(),
         files,
+        // A byte that is added to can become what it was elsewhere.
+        is_displaced: true,
     };
     let size: usize = applied.files.values().map(Vec::len).sum();
     let check = Check {
