@@ -153,14 +153,16 @@ fn footer(shared: &Shared, state: &State, active: &Active) -> FooterContent {
         .filter(|(index, _)| (base..=last).contains(index))
         .map(|(index, batch)| (number(*index), *batch))
         .collect();
+    // Entries below the first are purged, and their terms with them: perhaps all of the segment's.
+    let first = base.max(state.first);
     let later = state
         .runs
         .iter()
-        .filter(|run| run.index > base && run.index <= last)
+        .filter(|run| run.index > first && run.index <= last)
         .copied();
-    // Entries below the first are purged, and their terms with them.
     let terms = state
-        .id(base.max(state.first))
+        .id(first)
+        .filter(|_| first <= last)
         .into_iter()
         .chain(later)
         .collect();
