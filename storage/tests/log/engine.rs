@@ -588,6 +588,31 @@ fn the_checkpoint_of_every_boundary_can_be_had_until_it_is_purged() {
 }
 
 #[test]
+fn a_segment_whose_first_terms_are_purged_is_sealed_with_those_that_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let of_term = |index: u64| inkstone_storage::types::Entry {
+        id: EntryId {
+            term: 1 + index / 3,
+            ..id(index)
+        },
+        ..command(index, vec![1; 900])
+    };
+    append(&log, (0..20).map(of_term).collect());
+    log.save_snapshot(&checkpoint(4)).unwrap();
+    purge(&log, of_term(4).id);
+    let boundary = (1..20).find(|index| log.is_boundary(*index)).unwrap();
+    log.seal(boundary, checkpoint(boundary - 1));
+    barrier(&log);
+    let terms = log.terms();
+    assert_eq!(terms[0], of_term(5).id);
+    drop(log);
+    let log = open(dir.path());
+    log.verify().unwrap();
+    assert_eq!(log.terms(), terms);
+}
+
+#[test]
 fn a_segment_on_its_way_to_be_sealed_is_neither_cut_nor_appended_to() {
     for _ in 0..20 {
         let dir = tempfile::tempdir().unwrap();
