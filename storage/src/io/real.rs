@@ -149,7 +149,11 @@ impl DiskFile for RealFile {
     }
 
     fn allocate(&self, size: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size) {
+        // Nothing is reserved twice: an interrupted call is simply made again.
+        let reserved = rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size)
+        });
+        match reserved {
             // Some file systems cannot reserve: then a full disk shows at the write.
             Err(Errno::OPNOTSUPP) if self.size()? < size => self.set_size(size),
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),

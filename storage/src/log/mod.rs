@@ -219,7 +219,7 @@ impl Log {
 
     /// Refuses when less than `free_size_min` is free on the disk. To be asked before something is proposed that would be
     /// appended here: [`Log::append`] itself refuses nothing for want of room, since Raft must be able to write what it
-    /// has decided. Asks the file system, which answers from memory in about a microsecond.
+    /// has decided. Asks the file system, which answers from memory in a few microseconds.
     pub fn check_space(&self) -> Result<(), LowSpace> {
         space::check(self.shared())
     }

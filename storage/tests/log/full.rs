@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -338,4 +339,19 @@ fn a_log_without_a_mark_asks_nobody() {
         &log,
         vec![command(0, "Raft's own entries are written all the same")],
     );
+}
+
+#[test]
+fn votes_and_watermarks_have_their_blocks_before_they_need_them() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    for name in ["hard-state", "watermark"] {
+        let file = fs::metadata(dir.path().join("group-1").join(name)).unwrap();
+        assert_eq!(file.len(), 8_192, "{name}");
+        assert!(
+            file.blocks() * 512 >= 8_192,
+            "{name}: {} blocks",
+            file.blocks()
+        );
+    }
 }
