@@ -121,6 +121,16 @@ impl Workshop {
     /// Its space is reserved and its metadata is on the disk before it is handed out: the sync at the roll has only the
     /// header to write.
     fn make(&self) -> io::Result<Prepared> {
+        // A reservation that fails has first taken all that was left, and a checkpoint may have to be written just
+        // then: where room is scarce there is no spare.
+        let dir = self.path.parent().unwrap_or(&self.path);
+        if self
+            .disk
+            .free_size(dir)
+            .is_ok_and(|free| free / 2 < self.capacity)
+        {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = self.disk.create(&self.path)?;
         file.allocate(self.capacity)?;
         file.sync()?;

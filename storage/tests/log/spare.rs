@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::hooked::{Fault, HookedDisk};
+use crate::hooked::{Fault, HookedDisk, QuotaDisk};
 use crate::support::*;
 use inkstone_storage::io::Disk;
 use inkstone_storage::log::{Log, LogOptions, Spare};
@@ -161,6 +161,19 @@ fn whatever_fails_about_a_spare_costs_the_spare_alone() {
             check(&open(dir.path()), 40);
         }
     }
+}
+
+#[test]
+fn where_room_is_scarce_no_spare_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // Hard state and watermark, the first segment, and more than the next one needs, but not twice that.
+    let disk = QuotaDisk::new((16 << 10) + (16 << 10) + (30 << 10));
+    let log = Log::open_on(disk, in_turn(dir.path())).unwrap();
+    fill(&log, 0, 11);
+    assert!(!spare_path(dir.path()).exists());
+    fill(&log, 11, 14);
+    assert_eq!(segments(dir.path()).len(), 2);
+    assert!(log.failure().is_none());
 }
 
 #[test]
