@@ -1,5 +1,6 @@
 //! The log engine through its public interface, on a real disk: one binary, because linking is what takes the time.
 
+mod agreement;
 mod check;
 mod corruption;
 mod engine;
