@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::super::hard_state::foreign;
 use super::super::scan::Window;
 use super::super::segment::{Sealed, segment_path};
+use super::super::verify::footer_is_whole;
 use super::io_error;
 use super::segments::Opening;
 use crate::error::OpenError;
@@ -86,6 +87,16 @@ impl Candidate {
     /// Whether what the first frame says agrees with a header that was made up for it.
     pub(super) fn confirms(&self, header: &SegmentHeader) -> bool {
         self.first_chain == Some(header.chain_start)
+    }
+
+    /// Whether the footer's big sections are whole, too, which are not read before they are used: its sectors reach the
+    /// disk in any order, so that a crash may have left its trailer and not its rows. They are read from the file: a sector
+    /// that cannot be read is a part of a footer that is not whole, where the map would end the process.
+    pub(super) fn has_all_rows(&self) -> bool {
+        let mut window = Window::new(self.file.as_ref(), self.size);
+        self.sealed
+            .as_ref()
+            .is_ok_and(|sealed| footer_is_whole(&mut window, sealed.footer()))
     }
 
     /// Whether nothing stands behind the header.

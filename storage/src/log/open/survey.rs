@@ -223,12 +223,11 @@ impl Walk<'_> {
             return;
         };
         let sealed = self.survey.rebuilt_from.is_none()
-            && candidate.sealed.as_ref().is_ok_and(|sealed| {
-                // The sectors of a footer reach the disk in any order: the trailer may be there without the rows,
-                // which are not read before they are used.
-                sealed.footer().chain_start == header.chain_start
-                    && (was_sealed || sealed.check_rows().is_ok())
-            });
+            && candidate
+                .sealed
+                .as_ref()
+                .is_ok_and(|sealed| sealed.footer().chain_start == header.chain_start)
+            && (was_sealed || candidate.has_all_rows());
         if sealed {
             self.take_sealed(candidate, header, was_sealed);
         } else {

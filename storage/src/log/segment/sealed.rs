@@ -234,11 +234,6 @@ impl Sealed {
         })
     }
 
-    /// Checks the footer's big sections, which [`Sealed::open`] leaves alone.
-    pub(in crate::log) fn check_rows(&self) -> Result<(), FormatError> {
-        self.footer.check_rows(&self.map)
-    }
-
     /// Verifies every byte: footer, chain, headers and payloads.
     pub(in crate::log) fn verify(&self) -> Result<(), Damage> {
         let whole = |error| damage(&self.path, 0, error);
