@@ -258,6 +258,99 @@ async fn logs_are_created_listed_and_shown() {
     );
 }
 
+fn node_status(id: u64, scrub: Option<v1::ScrubStatus>) -> v1::NodeStatus {
+    v1::NodeStatus {
+        node: Some(v1::NodeInfo {
+            id,
+            client_address: format!("node-{id}:7420"),
+            peer_address: format!("node-{id}:7421"),
+        }),
+        role: v1::NodeRole::Follower.into(),
+        reachable: scrub.is_some(),
+        version: "0.1.0".to_owned(),
+        scrub,
+        ..v1::NodeStatus::default()
+    }
+}
+
+#[tokio::test]
+async fn the_status_says_when_a_node_was_scrubbed_and_what_is_damaged() {
+    let fake = Fake::start().await;
+    let damaged = v1::ScrubStatus {
+        rate: 8 << 20,
+        passes: 2,
+        last_pass_start_time: 1_700_000_000_000_000_000,
+        last_pass_end_time: 1_700_000_100_500_000_000,
+        last_pass_bytes: 1_000,
+        verified_bytes: 10,
+        total_bytes: 1_000,
+        damages: vec![
+            v1::DamagedPlace {
+                file: "group-1/log/5.seg".to_owned(),
+                position: 4_096,
+                what: "crc".to_owned(),
+                first_index: Some(5),
+                last_index: Some(7),
+            },
+            v1::DamagedPlace {
+                file: "group-1/log/5.seg".to_owned(),
+                position: 9_000,
+                what: "footer".to_owned(),
+                first_index: None,
+                last_index: None,
+            },
+        ],
+        damages_count: 3,
+    };
+    let first_pass = v1::ScrubStatus {
+        rate: 8 << 20,
+        verified_bytes: 421,
+        total_bytes: 1_000,
+        ..v1::ScrubStatus::default()
+    };
+    fake.state.lock().nodes = vec![
+        node_status(1, Some(damaged)),
+        node_status(2, Some(first_pass)),
+        node_status(3, Some(v1::ScrubStatus::default())),
+        node_status(4, None),
+    ];
+    let status =
+        async |form| stdout(&ink(&fake.address, &["cluster", "status", "-o", form], "").await);
+    let text = status("text").await;
+    let lines: Vec<&str> = text.lines().collect();
+    let ends = [
+        "0.1.0 2023-11-14T22:15:00Z 3",
+        "0.1.0 42% 0",
+        "0.1.0 off 0",
+        "0.1.0 - -",
+    ];
+    for (line, end) in lines.iter().zip(ends) {
+        assert!(line.ends_with(end), "{line}");
+    }
+    let damage = [
+        "damage: node 1: group-1/log/5.seg at byte 4096: crc (entries 5 to 7)",
+        "damage: node 1: group-1/log/5.seg at byte 9000: footer",
+        "damage: node 1: and 1 more places",
+    ];
+    assert_eq!(lines[4..], damage);
+    let table = status("table").await;
+    assert!(
+        table.contains("SCRUBBED") && table.contains("DAMAGED"),
+        "{table}"
+    );
+    assert!(damage.iter().all(|line| table.contains(line)), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&status("json").await).unwrap();
+    let scrub = &json["nodes"][0]["scrub"];
+    assert_eq!(scrub["damages"][0]["last_index"], 7);
+    assert_eq!(scrub["damages"][1]["first_index"], serde_json::Value::Null);
+    assert_eq!(scrub["last_pass"]["bytes"], 1_000);
+    assert_eq!(
+        json["nodes"][1]["scrub"]["last_pass"],
+        serde_json::Value::Null
+    );
+    assert_eq!(json["nodes"][3]["scrub"], serde_json::Value::Null);
+}
+
 #[tokio::test]
 async fn a_file_that_was_changed_is_refused() {
     let fake = Fake::start().await;

@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) read_cuts: VecDeque<usize>,
     /// The requests of reads that arrived.
     pub(crate) reads: Vec<v1::ReadRequest>,
+    /// What the cluster's status says of its nodes.
+    pub(crate) nodes: Vec<v1::NodeStatus>,
 }
 
 #[derive(Debug, Default)]

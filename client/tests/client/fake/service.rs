@@ -265,6 +265,7 @@ impl Admin for Fake {
         Ok(Response::new(v1::ClusterStatusResponse {
             term: 3,
             answered_by: 1,
+            nodes: self.state.lock().nodes.clone(),
             ..Default::default()
         }))
     }
