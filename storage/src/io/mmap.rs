@@ -31,3 +31,40 @@ pub(super) fn forget(map: &memmap2::Mmap, from: usize, size: usize) -> io::Resul
     // that is not changed while the map lives: the pages come back with the bytes that they had.
     unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, size) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::IoSlice;
+    use std::path::Path;
+
+    use crate::io::{Disk, RealDisk};
+
+    /// KiB of a mapped file that this process holds in memory, as the system says.
+    fn resident(path: &Path) -> u64 {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let path = path.to_str().unwrap();
+        let mut lines = maps.lines().skip_while(|line| !line.ends_with(path));
+        let line = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_memory_and_comes_back_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
+        let file = RealDisk.create(&path).unwrap();
+        file.write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+        file.sync().unwrap();
+        let map = file.map().unwrap();
+        assert!(*map == *bytes);
+        assert_eq!(resident(&path), 1024);
+        map.forget(256 << 10, 512 << 10).unwrap();
+        assert_eq!(resident(&path), 512);
+        map.forget(0, u64::MAX).unwrap();
+        assert_eq!(resident(&path), 0);
+        assert!(*map == *bytes);
+        map.forget(u64::MAX, 1).unwrap();
+    }
+}
