@@ -178,6 +178,28 @@ fn every_wrong_byte_is_found_and_the_entry_that_it_takes_is_named() {
 }
 
 #[test]
+fn a_byte_of_padding_that_is_not_zero_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 50);
+    let file = sealed(dir.path())[0].clone();
+    let bytes = fs::read(&file).unwrap();
+    let mut padded = 0;
+    for (index, frame) in (0..).zip(frames(&file)) {
+        let payload_end = frame.start + 64 + number(&bytes, place(frame.start) + 8);
+        if payload_end < frame.end {
+            padded += 1;
+            flip_in_place(&file, frame.end - 1);
+            let found = pass(&mut log.scrubber());
+            let entries: Vec<_> = found.iter().map(|fault| fault.entries.clone()).collect();
+            assert_eq!(entries, [Some(index..=index)], "{found:?}");
+            flip_in_place(&file, frame.end - 1);
+        }
+    }
+    assert!(padded > 0);
+}
+
+#[test]
 fn several_damaged_entries_of_a_segment_are_all_named_and_neighbours_as_a_range() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
