@@ -93,9 +93,11 @@ impl Scrubber {
                 self.end_pass();
                 return Ok(step);
             };
-            // What readers have mapped meanwhile would be read from memory.
-            sealed.forget(0, sealed.size());
-            step.read += verification.step(size_max.saturating_sub(step.read));
+            let room = size_max.saturating_sub(step.read);
+            // What readers have mapped would be read from memory.
+            let (position, size) = verification.ahead(room);
+            sealed.forget(position, size);
+            step.read += verification.step(room);
             if verification.is_done() {
                 self.finish(&sealed, verification.faults().clone(), &mut step);
             } else {

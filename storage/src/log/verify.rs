@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crc32fast::Hasher;
 
 use self::frames::Walk;
-use self::window::DiskWindow;
+use self::window::{DiskWindow, WINDOW_SIZE};
 use super::scan::Window;
 use super::segment::damage;
 use crate::error::Damage;
@@ -140,6 +140,17 @@ impl Verification {
     /// Bytes of the file that were verified so far.
     pub(super) fn verified(&self) -> u64 {
         self.verified.min(self.expected.size)
+    }
+
+    /// Where a step of so many bytes begins to read, and how many bytes it reads on from there.
+    pub(super) fn ahead(&self, size_max: u64) -> (u64, u64) {
+        let position = match &self.phase {
+            Phase::Header => 0,
+            Phase::Trailer | Phase::Done => self.expected.size,
+            Phase::Section { position, .. } => *position,
+            Phase::Frames(walk) => walk.position(),
+        };
+        (position, size_max.saturating_add(WINDOW_SIZE))
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -35,6 +35,10 @@ impl Walk {
         }
     }
 
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Behind a frame of so many bytes.
     fn behind(self, size: u64, chain: Option<u32>) -> Self {
         Self {

@@ -9,7 +9,7 @@ use std::io;
 use crate::io::DiskFile;
 
 /// Bytes that are read at once.
-const WINDOW_SIZE: u64 = 256 << 10;
+pub(super) const WINDOW_SIZE: u64 = 256 << 10;
 /// What the system keeps in memory comes in pieces of this size: parts of one are not let go.
 const PAGE_SIZE: u64 = 4096;
 
