@@ -273,10 +273,8 @@ fn node_status(id: u64, scrub: Option<v1::ScrubStatus>) -> v1::NodeStatus {
     }
 }
 
-#[tokio::test]
-async fn the_status_says_when_a_node_was_scrubbed_and_what_is_damaged() {
-    let fake = Fake::start().await;
-    let damaged = v1::ScrubStatus {
+fn damaged() -> v1::ScrubStatus {
+    v1::ScrubStatus {
         rate: 8 << 20,
         passes: 2,
         last_pass_start_time: 1_700_000_000_000_000_000,
@@ -301,7 +299,12 @@ async fn the_status_says_when_a_node_was_scrubbed_and_what_is_damaged() {
             },
         ],
         damages_count: 3,
-    };
+    }
+}
+
+#[tokio::test]
+async fn the_status_says_when_a_node_was_scrubbed_and_what_is_damaged() {
+    let fake = Fake::start().await;
     let first_pass = v1::ScrubStatus {
         rate: 8 << 20,
         verified_bytes: 421,
@@ -309,7 +312,7 @@ async fn the_status_says_when_a_node_was_scrubbed_and_what_is_damaged() {
         ..v1::ScrubStatus::default()
     };
     fake.state.lock().nodes = vec![
-        node_status(1, Some(damaged)),
+        node_status(1, Some(damaged())),
         node_status(2, Some(first_pass)),
         node_status(3, Some(v1::ScrubStatus::default())),
         node_status(4, None),
