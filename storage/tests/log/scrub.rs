@@ -262,6 +262,30 @@ fn without_intact_rows_the_entries_between_whole_frames_are_named() {
 }
 
 #[test]
+fn what_is_repaired_is_no_damage_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 60);
+    let file = sealed(dir.path())[1].clone();
+    let index = base(&file) + 2;
+    let good = log.entries(index, index + 1, 0).unwrap();
+    flip_in_place(&file, frames(&file)[2].start + 70);
+    let mut scrubber = log.scrubber();
+    let found = pass(&mut scrubber);
+    assert_eq!(found[0].entries, Some(index..=index), "{found:?}");
+    // In the middle of a pass: what it knew of the old file, and how far it was in it, is void.
+    scrubber.step(1).unwrap();
+    wait(|done| {
+        let repaired = log.repair_sealed(index, good, done);
+        repaired.expect("the entry is the right one");
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(pass(&mut scrubber), []);
+    assert_eq!(scrubber.faults(), []);
+}
+
+#[test]
 fn a_file_that_is_cut_or_gone_under_a_running_log_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
