@@ -4,6 +4,8 @@
 //! Promises: nothing is served before it can be; a port in use, a locked directory or a foreign one is an error at
 //! once, before anything is changed; a node whose storage or Raft has failed ends. Must not know: the command line.
 
+mod serving;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -18,15 +20,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
+use self::serving::{Serving, serve_clients, serve_peers};
 use crate::blocking::Blocking;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::discovery::{Discovery, Misplaced, Step};
 use crate::grpc::peer::PeerService;
-use crate::grpc::{self, Beside, Services};
+use crate::grpc::{Beside, Services};
 use crate::indexer::{Indexer, IndexerOptions};
 use crate::raft::{Fatal, GROUP, Group, GroupOptions, Leader, Member, Timings};
 use crate::scrub::Scrub;
@@ -35,8 +36,6 @@ use crate::scrub::Scrub;
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// How long a leader may take to answer a node that starts, before the node looks around again.
 const LEADER_ANSWER: Duration = Duration::from_secs(1);
-/// Between questions whether a silent connection of a peer lives.
-const PEER_KEEPALIVE: Duration = Duration::from_secs(5);
 /// How long what is under way may take to end when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the index may take to commit and to end its merges.
@@ -461,42 +460,4 @@ fn services(
         data_dir,
         stop,
     )
-}
-
-type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
-
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // A sender that is gone is a node that is gone.
-    drop(stop.wait_for(|stop| *stop).await);
-}
-
-/// The connections of a port. Small answers are sent at once: tonic's own setting for that is ignored for a port that
-/// was bound before, and then every second answer waits 40 ms for the other side's delayed acknowledgement.
-fn incoming(port: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(port).with_nodelay(Some(true))
-}
-
-fn serve_peers(service: PeerService, port: TcpListener, stop: watch::Receiver<bool>) -> Serving {
-    let server = Server::builder()
-        .initial_stream_window_size(Some(8 << 20))
-        .initial_connection_window_size(Some(16 << 20))
-        .http2_keepalive_interval(Some(PEER_KEEPALIVE))
-        .http2_keepalive_timeout(Some(PEER_KEEPALIVE))
-        .add_service(service.into_server());
-    let incoming = incoming(port);
-    tokio::spawn(server.serve_with_incoming_shutdown(incoming, stopped(stop)))
-}
-
-async fn serve_clients(
-    services: &Services,
-    port: TcpListener,
-    stop: watch::Receiver<bool>,
-) -> Serving {
-    let (router, health) = grpc::client_router(services).await;
-    let incoming = incoming(port);
-    let stopping = async move {
-        stopped(stop).await;
-        grpc::report_stopping(&health).await;
-    };
-    tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping))
 }
