@@ -55,7 +55,7 @@ fn purge_within(state: &mut State, id: EntryId, done: Done) -> Purge {
             .partition_point(|active| active.next_index() <= first);
         delete.extend(state.active.drain(..active).map(|active| active.base()));
     }
-    forget_below(state, first);
+    let checkpoints = forget_below(state, first, &delete);
     state.purged = Some(id);
     state.first = first;
     state.chain_start = chain_start;
@@ -74,6 +74,7 @@ fn purge_within(state: &mut State, id: EntryId, done: Done) -> Purge {
         chain_start,
         restart: false,
         delete,
+        checkpoints,
         done,
     }
 }
@@ -83,7 +84,7 @@ fn restart_behind(state: &mut State, id: EntryId, done: Done) -> Purge {
     let mut delete = state.drain_sealed(state.sealed.len());
     delete.extend(state.active.drain(..).map(|active| active.base()));
     let first = id.index + 1;
-    forget_below(state, first);
+    let checkpoints = forget_below(state, first, &delete);
     state.runs.clear();
     state.purged = Some(id);
     state.first = first;
@@ -100,11 +101,13 @@ fn restart_behind(state: &mut State, id: EntryId, done: Done) -> Purge {
         chain_start: state.chain_start,
         restart: true,
         delete,
+        checkpoints,
         done,
     }
 }
 
-fn forget_below(state: &mut State, first: u64) {
+/// Forgets what is below `first`: the boundaries there whose checkpoints do not go with a deleted segment.
+fn forget_below(state: &mut State, first: u64, deleted: &[u64]) -> Vec<u64> {
     state.drop_rows_below(first);
     state.tail.drop_below(first);
     let kept_base = state
@@ -120,6 +123,10 @@ fn forget_below(state: &mut State, first: u64) {
     while state.runs.get(1).is_some_and(|run| run.index <= first) {
         state.runs.pop_front();
     }
-    state.boundaries = state.boundaries.split_off(&first);
     state.noted = state.noted.max(first);
+    let kept = state.boundaries.split_off(&first);
+    let gone = std::mem::replace(&mut state.boundaries, kept);
+    gone.into_iter()
+        .filter(|boundary| !deleted.contains(boundary))
+        .collect()
 }

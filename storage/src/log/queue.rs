@@ -67,6 +67,8 @@ pub(super) struct Purge {
     pub(super) restart: bool,
     /// Base indexes of segments that go, oldest first.
     pub(super) delete: Vec<u64>,
+    /// Boundaries whose checkpoints go, though no segment begins there that does.
+    pub(super) checkpoints: Vec<u64>,
     pub(super) done: Done,
 }
 

@@ -51,6 +51,7 @@ impl Writer {
                 chain_start,
                 restart,
                 delete,
+                checkpoints,
                 done,
             }) => {
                 *waits = Some(done);
@@ -63,7 +64,8 @@ impl Writer {
                     state.chain_start = chain_start;
                     state.restarted = restart;
                 })?;
-                self.delete_purged(restart, &delete)
+                self.delete_purged(restart, &delete)?;
+                self.delete_checkpoints(&checkpoints)
             }
             Job::Vote(vote, done) => {
                 *waits = Some(done);
@@ -188,15 +190,8 @@ impl Writer {
     fn delete_purged(&self, restart: bool, delete: &[u64]) -> Result<(), WriteError> {
         let dir = self.shared.options.log_dir();
         for base in delete {
-            for path in [segment_path(&dir, *base), checkpoint_path(&dir, *base)] {
-                match self.shared.disk.remove(&path) {
-                    // Most segments' first entries have no checkpoint before them that is still there.
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed(&path)(error));
-                    }
-                    _ => {}
-                }
-            }
+            self.remove_if_there(&segment_path(&dir, *base))?;
+            self.remove_if_there(&checkpoint_path(&dir, *base))?;
             // Each by itself, oldest first: two that reach the disk in the other order would leave a segment that
             // nothing follows, as if the log had been lost behind it.
             self.sync_log_dir()?;
@@ -205,6 +200,25 @@ impl Writer {
             self.shared.state.write().cuts.pop_front();
         }
         Ok(())
+    }
+
+    /// Those of deleted segments are gone by now. In any order: every open deletes what is left of them.
+    fn delete_checkpoints(&self, boundaries: &[u64]) -> Result<(), WriteError> {
+        let dir = self.shared.options.log_dir();
+        for boundary in boundaries {
+            self.remove_if_there(&checkpoint_path(&dir, *boundary))?;
+        }
+        if boundaries.is_empty() {
+            return Ok(());
+        }
+        self.sync_log_dir()
+    }
+
+    fn remove_if_there(&self, path: &Path) -> Result<(), WriteError> {
+        match self.shared.disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path)(error)),
+            _ => Ok(()),
+        }
     }
 
     fn write_whole(&self, dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
