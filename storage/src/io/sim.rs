@@ -143,6 +143,11 @@ impl SimDisk {
         self.state().faults.count(call)
     }
 
+    /// How many calls met a planned fault.
+    pub fn failed_calls(&self) -> u64 {
+        self.state().faults.met()
+    }
+
     /// Bounds the bytes that files can take, in blocks of 4096; `None`: no bound. What is there already stays.
     pub fn set_capacity(&self, size: Option<u64>) {
         self.state().capacity = size;
@@ -162,6 +167,12 @@ impl SimDisk {
     /// merged behind it.
     pub fn hold_next_sync(&self) -> HeldSync {
         HeldSync::arm(self.clone())
+    }
+
+    /// Lets a held sync go on, and none be held any more: what a test does that learns that none will come.
+    pub fn release_sync(&self) {
+        self.state().gate = Gate::Open;
+        self.shared.gate.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

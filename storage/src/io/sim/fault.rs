@@ -115,6 +115,7 @@ pub(super) fn no_space() -> io::Error {
 pub(super) struct Faults {
     planned: Vec<Fault>,
     counts: [u64; Call::ALL.len()],
+    met: u64,
 }
 
 impl Faults {
@@ -124,6 +125,11 @@ impl Faults {
 
     pub(super) fn clear(&mut self) {
         self.planned.clear();
+    }
+
+    /// How many calls met a fault.
+    pub(super) fn met(&self) -> u64 {
+        self.met
     }
 
     pub(super) fn count(&self, call: Call) -> u64 {
@@ -149,6 +155,7 @@ impl Faults {
                 None => {}
             }
         }
+        self.met += u64::from(met.is_some());
         met
     }
 }

@@ -57,7 +57,6 @@ impl HeldSync {
 
 impl Drop for HeldSync {
     fn drop(&mut self) {
-        self.disk.state().gate = Gate::Open;
-        self.disk.shared.gate.notify_all();
+        self.disk.release_sync();
     }
 }
