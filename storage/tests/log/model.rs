@@ -1,11 +1,15 @@
-//! Random operations against the engine and against a plain model of it in memory must give the same log.
+//! Random operations against the engine, on a real disk and on the simulated one, and against a plain model of it in
+//! memory must give the same log.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::support::*;
 use inkstone_storage::error::ReadError;
 use inkstone_storage::format::batch::Batches;
+use inkstone_storage::io::sim::SimDisk;
+use inkstone_storage::io::{Disk, RealDisk};
 use inkstone_storage::log::{Checkpoint, Log, LogOptions};
 use inkstone_storage::types::{BatchOutcome, Entry, EntryId, EntryKind, LogId, Vote};
 use proptest::prelude::*;
@@ -129,6 +133,7 @@ impl Model {
 
 struct Pair {
     model: Model,
+    disk: Arc<dyn Disk>,
     log: Option<Log>,
     options: LogOptions,
 }
@@ -140,8 +145,12 @@ fn state_as_of(id: EntryId) -> Checkpoint {
     }
 }
 
+fn open_on(disk: &Arc<dyn Disk>, options: &LogOptions) -> Log {
+    Log::open_on(Arc::clone(disk), options.clone()).expect("the engine does as the model")
+}
+
 impl Pair {
-    fn new(dir: &Path, tail_size: usize) -> Self {
+    fn new(disk: Arc<dyn Disk>, dir: &Path, tail_size: usize) -> Self {
         let options = LogOptions {
             segment_size: 8192,
             tail_size,
@@ -149,7 +158,8 @@ impl Pair {
         };
         Self {
             model: Model::default(),
-            log: Some(Log::open(options.clone()).expect("the engine does as the model")),
+            log: Some(open_on(&disk, &options)),
+            disk,
             options,
         }
     }
@@ -261,7 +271,7 @@ impl Pair {
 
     fn reopen(&mut self) {
         self.log = None;
-        self.log = Some(Log::open(self.options.clone()).expect("the engine does as the model"));
+        self.log = Some(open_on(&self.disk, &self.options));
         let checkpoint = self.log().checkpoint();
         if let Some(found) = &checkpoint {
             assert_eq!(found, &state_as_of(found.applied));
@@ -371,17 +381,20 @@ proptest! {
         tail_size in prop_oneof![Just(0_usize), Just(3000), Just(1 << 20)],
     ) {
         let dir = tempfile::tempdir().expect("the engine does as the model");
-        let mut pair = Pair::new(dir.path(), tail_size);
-        for operation in &operations {
-            pair.run(operation);
-            if !matches!(operation, Operation::Append(..)) {
-                pair.check();
+        let disks: [Arc<dyn Disk>; 2] = [Arc::new(RealDisk), Arc::new(SimDisk::new())];
+        for disk in disks {
+            let mut pair = Pair::new(disk, dir.path(), tail_size);
+            for operation in &operations {
+                pair.run(operation);
+                if !matches!(operation, Operation::Append(..)) {
+                    pair.check();
+                }
             }
+            pair.reopen();
+            pair.check();
+            barrier(pair.log());
+            pair.log().verify().expect("the engine does as the model");
+            prop_assert_eq!(pair.log().state().durable, pair.log().state().last);
         }
-        pair.reopen();
-        pair.check();
-        barrier(pair.log());
-        pair.log().verify().expect("the engine does as the model");
-        prop_assert_eq!(pair.log().state().durable, pair.log().state().last);
     }
 }
