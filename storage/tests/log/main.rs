@@ -11,6 +11,7 @@ mod making_good;
 mod model;
 mod recovery;
 mod repair;
+mod rot;
 mod scrub;
 mod spare;
 mod support;

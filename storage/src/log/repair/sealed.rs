@@ -67,6 +67,13 @@ fn survey(shared: &Shared, sealed: &Sealed, file: &dyn DiskFile) -> io::Result<S
         }
         scan.faults.unlisted += unlisted;
     }
+    for at in &mut scan.faults.list {
+        if let Known::Chain { size, .. } = &mut at.fault.known {
+            // The footer says where the frames end.
+            let behind = footer.frames_end.saturating_sub(at.fault.position);
+            size.get_or_insert(behind);
+        }
+    }
     Ok(scan)
 }
 
@@ -178,6 +185,22 @@ pub(in crate::log) fn repair(
         return Err(RepairError::NotFaulty { index });
     }
     let base = sealed.base();
+    let opened = shared
+        .disk
+        .open_to_read(&tmp)
+        .and_then(|file| file.map())
+        .map_err(failed)
+        .and_then(|map| {
+            Sealed::open(&tmp, map, shared.mutation).map_err(|error| RepairError::Refused {
+                index,
+                what: error.to_string(),
+            })
+        });
+    if let Err(error) = opened {
+        // The writer would stop over it.
+        drop(shared.disk.remove(&tmp));
+        return Err(error);
+    }
     shared
         .queue
         .push([Job::Replace(Replacement { base, tmp }, done)])?;
