@@ -57,7 +57,7 @@ const SHARD_SEGMENTS: u64 = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory.
-    #[error("{0}{advice}", advice = advice(.0))]
+    #[error(transparent)]
     Open(#[from] OpenError),
     /// A listening address.
     #[error(
@@ -77,21 +77,6 @@ pub enum StartError {
     /// Raft.
     #[error("{0}")]
     Fatal(#[from] Fatal),
-}
-
-/// What the operator does about a directory that does not open, where the error itself does not say it.
-fn advice(error: &OpenError) -> &'static str {
-    match error {
-        OpenError::Faulty(_) => {
-            "; other nodes may have these entries whole: run a new node in an empty directory, add it with \
-             `ink cluster add`, and remove this one with `ink cluster remove`"
-        }
-        OpenError::Locked { .. }
-        | OpenError::Foreign { .. }
-        | OpenError::Version { .. }
-        | OpenError::Damaged(_)
-        | OpenError::Io { .. } => "",
-    }
 }
 
 /// A node that runs.

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
 use inkstone_server::node::StartError;
+use inkstone_storage::error::OpenError;
 use tracing_subscriber::EnvFilter;
 
 use self::shutdown::Shutdown;
@@ -46,6 +47,10 @@ impl Failure {
     fn node(error: StartError) -> Self {
         match error {
             StartError::Fatal(fatal) => Self::fatal(fatal),
+            StartError::Open(OpenError::Faulty(faults)) => Self::start(format!(
+                "{faults}; other nodes may have these entries whole: run a new node in an empty directory, add it \
+                 with `ink cluster add`, and remove this one with `ink cluster remove`"
+            )),
             other => Self::start(other),
         }
     }

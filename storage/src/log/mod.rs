@@ -2,8 +2,8 @@
 //!
 //! Promises: what was completed is durable; what is read was verified on that read; readers never wait for the disk's
 //! writes. Order of reading: `state` (what is seen), `append` (a place for an entry), `writer` (its way to the disk),
-//! `open` with `scan` (what a crash leaves), then `read` and `seal`. Must not know: Raft's rules, the content of
-//! commands, runtimes, clocks.
+//! `open` with `scan` (what a crash leaves, and what rotted), `repair` (what peers give back), then `read` and `seal`.
+//! Must not know: Raft's rules, the content of commands, runtimes, clocks.
 
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -159,8 +159,10 @@ impl Drop for Handle {
 }
 
 impl Log {
-    /// Opens or creates the log of one group and recovers it: a torn tail that can't have been acknowledged is cut;
-    /// anything else that is wrong is an error that names file and position.
+    /// Opens or creates the log of one group and recovers it, row by row of FORMAT.md, "Recovery": what a crash left is made
+    /// good ([`Log::recovery`] says what it was), and so is damage that the log itself makes up for. Entries that may have
+    /// been acknowledged and are damaged are named ([`OpenError::Faulty`]), and nothing is cut: see [`Repair`]. Any other
+    /// damage is an error that names file and position.
     pub fn open(options: LogOptions) -> Result<Self, OpenError> {
         Self::open_on(Arc::new(RealDisk), options)
     }

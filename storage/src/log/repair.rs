@@ -40,7 +40,7 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// Looks at everything, as [`Log::open`] does. A log without damaged entries has none to repair and is no error;
+    /// Looks at everything, as [`Log::open`](super::Log::open) does. A log without damaged entries has none to repair and is no error;
     /// damage that no peer can mend is.
     pub fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<Self, OpenError> {
         let mut repair = Self {
