@@ -164,6 +164,8 @@ impl<'a, 'b> GroupCheck<'a, 'b> {
         let (mut report, found) = self.check.watermark(&path, || is_new);
         match found {
             Some(mark) => {
+                // The slot that was lost may have been the higher one.
+                self.watermark_is_bad = report.state != State::Whole;
                 if self.cluster_id == NO_CLUSTER {
                     self.cluster_id = mark.cluster_id;
                 }
