@@ -1,16 +1,13 @@
-//! Bytes of earlier formats open forever: a data directory as version 1 wrote it, and what it must give.
-//!
-//! `INKSTONE_WRITE_FIXTURE=1 cargo test -p inkstone-storage --test compat` writes the directory anew: for a new version
-//! beside the old ones, never over one that was released.
+//! The first directory: a sealed segment with refused batches, two terms and two logs, plain and LZ4, all kinds of entries,
+//! a checkpoint, an unsealed tail, a snapshot that is older, a committed vote.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 
+use super::{copy, fixture, wait};
 use bytes::Bytes;
-use inkstone_storage::error::WriteError;
 use inkstone_storage::format::batch::{EncodedBatch, join};
-use inkstone_storage::log::{Checkpoint, DirLock, Done, Log, LogOptions, Spare};
+use inkstone_storage::log::{Checkpoint, DirLock, Log, LogOptions, Spare};
 use inkstone_storage::types::{
     BatchOutcome, Codec, Entry, EntryId, EntryKind, Identity, LogId, NewRecord, Producer, Vote,
 };
@@ -31,8 +28,8 @@ const REFUSED: BatchOutcome = BatchOutcome::Refused;
 const BOUNDARY: u64 = 7;
 const ENTRIES: u64 = 9;
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/v1")
+fn v1() -> PathBuf {
+    fixture("v1", write_fixture)
 }
 
 fn taken(base_offset: u64) -> BatchOutcome {
@@ -124,12 +121,6 @@ fn checkpoint(index: u64) -> Checkpoint {
     }
 }
 
-fn wait(change: impl FnOnce(Done) -> Result<(), WriteError>) {
-    let (tx, rx) = mpsc::sync_channel(1);
-    change(Box::new(move |outcome| drop(tx.send(outcome)))).expect("the log goes on");
-    rx.recv().expect("answered").expect("durable");
-}
-
 /// Applies the entries from `first` on, as a node does.
 fn apply(log: &Log, first: u64) {
     for index in first..ENTRIES {
@@ -155,19 +146,6 @@ fn write_fixture(data: &Path) {
     log.save_snapshot(&checkpoint(2)).expect("durable");
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for item in fs::read_dir(from).expect("the fixture") {
-        let item = item.expect("the fixture");
-        let target = to.join(item.file_name());
-        if item.file_type().expect("the fixture").is_dir() {
-            copy(&item.path(), &target);
-        } else {
-            fs::write(target, fs::read(item.path()).expect("the fixture")).expect("a copy");
-        }
-    }
-}
-
 fn check_records(log: &Log, id: LogId, count: u64) {
     let found = log.read(id, 0, u64::MAX, usize::MAX).expect("readable");
     assert_eq!(found.next_offset, count);
@@ -182,11 +160,8 @@ fn check_records(log: &Log, id: LogId, count: u64) {
 
 #[test]
 fn a_directory_of_version_1_opens_and_gives_what_was_put_in() {
-    if std::env::var_os("INKSTONE_WRITE_FIXTURE").is_some() {
-        write_fixture(&fixture());
-    }
     let data = tempfile::tempdir().expect("a directory");
-    copy(&fixture(), data.path());
+    copy(&v1(), data.path());
     let lock = DirLock::acquire(data.path()).expect("it opens");
     assert_eq!(lock.identity().expect("intact"), Some(IDENTITY));
     let log = Log::open(options(data.path())).expect("it opens");
@@ -219,7 +194,7 @@ fn the_fixture_has_a_batch_of_each_codec() {
 
 #[test]
 fn the_fixture_has_every_file_of_a_group() {
-    let log = fixture().join("group-1/log");
+    let log = v1().join("group-1/log");
     let names = |dir: &Path| {
         let mut names: Vec<String> = fs::read_dir(dir)
             .expect("the fixture")
@@ -234,7 +209,7 @@ fn the_fixture_has_every_file_of_a_group() {
         names
     };
     assert_eq!(
-        names(&fixture().join("group-1")),
+        names(&v1().join("group-1")),
         ["hard-state", "log", "snapshot", "watermark"]
     );
     assert_eq!(
