@@ -76,16 +76,15 @@ impl HardStateFile {
         let file = disk.open(&path).map_err(failed)?;
         let [one, two] = SLOTS.map(|at| {
             let mut bytes = [0; HARD_STATE_SIZE];
-            // A short file reads as a bad slot.
+            // A slot that cannot be read, or that a short file lacks, is a bad one: the other holds every vote.
             match file.read_at(&mut bytes, at) {
-                Ok(()) => Ok(HardState::decode(&bytes)),
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                    Ok(Err(FormatError::bad(0, "hard state: cut short")))
+                Ok(()) => HardState::decode(&bytes),
+                Err(error) => {
+                    let what = format!("hard state: cannot be read: {error}");
+                    Err(FormatError::bad(0, what))
                 }
-                Err(error) => Err(failed(error)),
             }
         });
-        let (one, two) = (one?, two?);
         let equal = one == two;
         let found_first = one.clone();
         let current = newest(&path, one, two)?;

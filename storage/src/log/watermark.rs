@@ -69,11 +69,9 @@ impl WatermarkFile {
         .map_err(failed)?;
         let mut slots = [[0; WATERMARK_SIZE]; 2];
         for (bytes, at) in slots.iter_mut().zip(SLOTS) {
-            match file.read_at(bytes, at) {
-                Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-                    return Err(failed(error));
-                }
-                _ => {}
+            // A slot that cannot be read, or that a short file lacks, is a bad one.
+            if file.read_at(bytes, at).is_err() {
+                bytes.fill(0);
             }
         }
         file.allocate(2 * WATERMARK_SLOT)
