@@ -13,8 +13,9 @@ use inkstone_storage::error::{
     Damage, EntryIdentity, Faults, Known, OpenError, ReadError, Verdict,
 };
 use inkstone_storage::format::frame::FrameHeader;
+use inkstone_storage::format::identity;
 use inkstone_storage::io::Disk;
-use inkstone_storage::log::{Log, LogOptions};
+use inkstone_storage::log::{Log, LogOptions, check as survey};
 use inkstone_storage::types::{EntryKind, LogId, Record};
 
 use super::disk::MemoryDisk;
@@ -52,6 +53,35 @@ pub(crate) struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Looks without changing anything, as `inkstone check` does, then opens; what is lost was seen by the look.
+    pub(crate) fn run_after_survey(&self, open: Open<'_>) -> Result<Outcome, String> {
+        let all_is_good = self.survey()?;
+        let outcome = self.run(open)?;
+        ensure!(
+            outcome == Outcome::Whole || !all_is_good,
+            "{outcome:?}, and a survey sees nothing wrong"
+        );
+        Ok(outcome)
+    }
+
+    /// Whether a survey finds everything good.
+    fn survey(&self) -> Result<bool, String> {
+        let mut files = self.applied.files.clone();
+        let data = self
+            .work
+            .options
+            .dir
+            .parent()
+            .expect("below the data directory");
+        let identity = identity::encode(self.work.options.identity).to_vec();
+        files.insert(data.join("identity"), identity);
+        let disk = MemoryDisk::new(&files, &self.applied.faults);
+        let reports = survey::check(disk.as_ref(), data, &mut |_| ());
+        let reports = reports.map_err(|error| error.to_string())?;
+        ensure!(disk.files() == files, "a survey changes something");
+        Ok(reports.iter().all(|report| report.state.is_good()))
+    }
+
     /// Opens, applies again, reads everything and verifies.
     pub(crate) fn run(&self, open: Open<'_>) -> Result<Outcome, String> {
         let disk = MemoryDisk::new(&self.applied.files, &self.applied.faults);

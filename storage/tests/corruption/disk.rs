@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -72,9 +72,12 @@ impl Disk for MemoryDisk {
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let files = self.names();
-        let here = files.keys().filter(|path| path.parent() == Some(dir));
-        let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
-        Ok(here.filter_map(name).collect())
+        let below = files.keys().filter_map(|path| path.strip_prefix(dir).ok());
+        let names = below.filter_map(|path| path.components().next());
+        let name = |part: Component<'_>| part.as_os_str().to_str().map(str::to_owned);
+        let mut names: Vec<String> = names.filter_map(name).collect();
+        names.dedup();
+        Ok(names)
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let files = self.names();
