@@ -18,7 +18,7 @@ pub enum Verdict {
     Leftover,
     /// One slot of the hard state is bad or older than the other.
     SlotBehind,
-    /// A slot of the watermark is bad, or both are, and nothing else is wrong.
+    /// Neither slot of the watermark is good, and nothing else is wrong.
     WatermarkLost,
     /// A file whose entries are all purged.
     PurgedFile,

@@ -37,7 +37,6 @@ use super::{Checkpoint, LogOptions};
 use crate::error::{Damage, OpenError, Verdict, WriteError};
 use crate::format::fields::FormatError;
 use crate::format::segment_footer::TRAILER_SIZE;
-use crate::format::watermark::WATERMARK_SIZE;
 use crate::io::Disk;
 use crate::types::EntryId;
 
@@ -75,7 +74,7 @@ pub(super) fn open(
         files,
         hard_state,
         mut watermark,
-        ..
+        found,
     } = begun;
     let mut survey = opening.survey(&files)?;
     if let Some(refusal) = survey.refusal() {
@@ -86,16 +85,8 @@ pub(super) fn open(
     check_watermark(&state, &opening)?;
     let bounds = survey.rebuilt_from;
     load_checkpoints(&mut state, &opening, has_snapshot, bounds, &mut recovery)?;
-    if let Some(slot) = watermark.bad_slot()
-        && recovery.find(Verdict::NewLog).is_none()
-    {
-        let size = WATERMARK_SIZE as u64;
-        recovery.note(
-            Verdict::WatermarkLost,
-            &options.watermark_path(),
-            slot,
-            size,
-        );
+    if found == Found::Bad && recovery.find(Verdict::NewLog).is_none() {
+        recovery.note(Verdict::WatermarkLost, &options.watermark_path(), 0, 0);
     }
     opening.make_good(&survey, &mut state, &mut recovery)?;
     settle(&state, &survey)?;

@@ -44,8 +44,8 @@ pub(super) struct WatermarkFile {
     group: u32,
     cluster_id: [u8; 16],
     sequence: u64,
-    /// Where the first slot stands that was bad at open.
-    bad_slot: Option<u64>,
+    /// Whether both slots were good at open.
+    is_sure: bool,
 }
 
 impl WatermarkFile {
@@ -84,23 +84,13 @@ impl WatermarkFile {
             group,
             cluster_id: options.identity.cluster_id,
             sequence: 0,
-            bad_slot: None,
+            is_sure: slots.iter().all(|slot| Watermark::decode(slot).is_ok()),
         };
         let found = opened.found(&slots)?;
         if let Found::Known(mark) = &found {
             opened.sequence = mark.sequence;
         }
-        opened.bad_slot = slots
-            .iter()
-            .zip(SLOTS)
-            .find(|(slot, _)| Watermark::decode(slot).is_err())
-            .map(|(_, at)| at);
         Ok((opened, found))
-    }
-
-    /// Where a slot was bad at open. It may have been the newer one: then more was durable than the other says.
-    pub(super) fn bad_slot(&self) -> Option<u64> {
-        self.bad_slot
     }
 
     fn found(&self, slots: &[[u8; WATERMARK_SIZE]; 2]) -> Result<Found, OpenError> {
@@ -136,7 +126,7 @@ impl WatermarkFile {
     /// Whether the highest mark that a crash can have left is the one that was found. No crash leaves a slot that is
     /// bad: the one that was lost may have been higher by a sync group, so nothing may be cut that stands above the other.
     pub(super) fn is_sure(&self) -> bool {
-        self.bad_slot.is_none()
+        self.is_sure
     }
 
     /// The log is durable up to `mark`. Not synced: after a crash of the system an older mark may stand there.
