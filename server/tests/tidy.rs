@@ -34,9 +34,10 @@ const fn package(
 
 /// proto ← client ← jepsen, and storage, proto ← server. Benchmarks measure the store, and clusters from outside.
 /// The storage tests name their own package, to switch its deliberate bugs on.
-const PACKAGES: [Package; 6] = [
+const PACKAGES: [Package; 7] = [
     package("proto", &[], &[]),
     package("storage", &[], &["storage"]),
+    package("storage/fuzz", &["storage"], &[]),
     package("client", &["proto"], &[]),
     package("server", &["proto", "storage"], &["client", "jepsen"]),
     package("jepsen", &["client"], &[]),
@@ -277,8 +278,15 @@ fn check_packages(file: &str, path: &source::Path) -> Option<String> {
 }
 
 fn package_of(file: &str) -> Option<&'static Package> {
-    let (dir, _) = file.split_once('/')?;
-    PACKAGES.iter().find(|package| package.dir == dir)
+    let holds = |package: &&Package| {
+        let below = file.strip_prefix(package.dir);
+        below.is_some_and(|below| below.starts_with('/'))
+    };
+    // The fuzz targets are a package inside of another.
+    PACKAGES
+        .iter()
+        .filter(holds)
+        .max_by_key(|package| package.dir.len())
 }
 
 fn check_layers(file: &str, path: &source::Path) -> Option<String> {
