@@ -1,5 +1,6 @@
 //! Appends: throughput with the queue kept full, and the time of one append alone.
 
+use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -11,6 +12,7 @@ use hdrhistogram::Histogram;
 use inkstone_benches::Table;
 use inkstone_jepsen::clock::Clock;
 use inkstone_storage::format::watermark::{WATERMARK_SIZE, WATERMARK_SLOT, Watermark};
+use rustix::fs::FallocateFlags;
 
 use crate::scene;
 
@@ -42,16 +44,19 @@ impl Turn {
 }
 
 fn throughput(table: &mut Table, size: usize, frames: u64) -> Result<()> {
-    let (mut rates, mut bare_rates, mut ratios, mut groups) = (vec![], vec![], vec![], vec![]);
+    let (mut rates, mut groups) = (vec![], vec![]);
+    let mut sides = [Prepared::Reserved, Prepared::Filled].map(|side| (side, vec![], vec![]));
     for _ in 0..TURNS {
         let engine = engine(size, frames)?;
-        let bare = Turn {
-            took: bare(engine.bytes, engine.syncs)?,
-            ..engine
-        };
+        for (prepared, bare_rates, ratios) in &mut sides {
+            let bare = Turn {
+                took: bare(engine.bytes, engine.syncs, *prepared)?,
+                ..engine
+            };
+            bare_rates.push(bare.rate());
+            ratios.push(engine.rate() / bare.rate());
+        }
         rates.push(engine.rate());
-        bare_rates.push(bare.rate());
-        ratios.push(engine.rate() / bare.rate());
         #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
         groups.push(engine.bytes as f64 / engine.syncs as f64 / 1e3);
     }
@@ -61,17 +66,19 @@ fn throughput(table: &mut Table, size: usize, frames: u64) -> Result<()> {
         format!("{:.0} MB/s", median(rates)),
     );
     table.row(
-        format!("{what}: bare, same bytes and syncs"),
-        format!("{:.0} MB/s", median(bare_rates)),
-    );
-    table.row(
         format!("{what}: bytes of one fsync"),
         format!("{:.0} kB", median(groups)),
     );
-    table.row(
-        format!("{what}: engine / bare"),
-        format!("{:.2}", median(ratios)),
-    );
+    for (prepared, bare_rates, ratios) in sides {
+        table.row(
+            format!("{what}: bare, {prepared}"),
+            format!("{:.0} MB/s", median(bare_rates)),
+        );
+        table.row(
+            format!("{what}: engine / bare, {prepared}"),
+            format!("{:.2}", median(ratios)),
+        );
+    }
     Ok(())
 }
 
@@ -119,9 +126,31 @@ fn sync_groups(dir: &Path) -> Result<u64> {
         .context("the watermark has a good slot")
 }
 
-/// A file filled with zeros, durably.
-fn filled(dir: &Path, size: u64) -> Result<File> {
+/// How the bare side's file was made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prepared {
+    /// Its space is reserved, as a new segment's is.
+    Reserved,
+    /// Filled with zeros, durably: the best that the disk can do, with every page in the cache.
+    Filled,
+}
+
+impl fmt::Display for Prepared {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Reserved => "reserved file",
+            Self::Filled => "zero-filled file",
+        })
+    }
+}
+
+fn prepare(dir: &Path, size: u64, prepared: Prepared) -> Result<File> {
     let file = tempfile::tempfile_in(dir)?;
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size)?;
+    if prepared == Prepared::Reserved {
+        file.sync_all()?;
+        return Ok(file);
+    }
     let zeros = vec![0; 1 << 20];
     let mut position = 0;
     while position < size {
@@ -132,11 +161,11 @@ fn filled(dir: &Path, size: u64) -> Result<File> {
     Ok(file)
 }
 
-fn bare(bytes: u64, syncs: u64) -> Result<Duration> {
+fn bare(bytes: u64, syncs: u64, prepared: Prepared) -> Result<Duration> {
     let dir = scene::directory()?;
     let size = bytes.div_ceil(syncs);
     let block = scene::noise(usize::try_from(size)?);
-    let file = filled(dir.path(), size * syncs)?;
+    let file = prepare(dir.path(), size * syncs, prepared)?;
     let clock = Clock::start();
     for number in 0..syncs {
         file.write_all_at(&block, number * size)?;
@@ -153,7 +182,7 @@ fn latency(table: &mut Table, singles: u64) -> Result<()> {
     let frame = 64 + SINGLE_SIZE as u64;
     let block = scene::noise(usize::try_from(frame)?);
     let turns = TURNS as u64;
-    let file = filled(dir.path(), frame * singles * turns)?;
+    let file = prepare(dir.path(), frame * singles * turns, Prepared::Filled)?;
     log.append(vec![scene::command(0, &payload)], Box::new(|_| ()))?;
     scene::settle(&log)?;
     let (mut engine, mut bare) = (Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?);
@@ -177,7 +206,7 @@ fn latency(table: &mut Table, singles: u64) -> Result<()> {
         }
     }
     table.latency("one append of 1 KiB", &engine);
-    table.latency("bare pwrite + fdatasync", &bare);
+    table.latency("bare pwrite + fdatasync, zero-filled file", &bare);
     #[expect(clippy::cast_precision_loss, reason = "a rounded figure for people")]
     let ratio = engine.value_at_quantile(0.5) as f64 / bare.value_at_quantile(0.5) as f64;
     table.row("engine / bare, p50", format!("{ratio:.2}"));

@@ -1,8 +1,8 @@
 //! The log engine by itself, against what the same disk does without it: append, read, open.
 //!
 //! One process, no network and no consensus. Where there is a bare side, it writes the same bytes with as many
-//! `fdatasync`s into a file that was filled with zeros before, which is the best that the disk can do; the sides take
-//! turns in one run, and the ratio is the median of the turns' ratios.
+//! `fdatasync`s, into a file whose space was reserved before, and into one that was filled with zeros, which is the best
+//! that the disk can do. The sides take turns in one run, and a ratio is the median of the turns' ratios.
 
 mod append;
 mod open;
