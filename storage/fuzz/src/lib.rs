@@ -15,7 +15,6 @@ mod memory;
 #[path = "../../tests/corruption/region.rs"]
 mod region;
 mod targets;
-#[expect(dead_code, reason = "the images' tests ask for more")]
 #[path = "../../tests/corruption/workload.rs"]
 mod workload;
 

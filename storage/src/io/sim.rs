@@ -80,7 +80,7 @@ impl SimDisk {
     /// A disk that holds what an image does, all of it durable, with an empty journal.
     pub fn from_image(image: &Image) -> Self {
         let mut state = State {
-            dirs: image.dirs.clone(),
+            dirs: BTreeSet::clone(&image.dirs),
             journal: Journal {
                 start: image.clone(),
                 operations: Vec::new(),
@@ -111,7 +111,7 @@ impl SimDisk {
             })
             .collect();
         Image {
-            dirs: state.dirs.clone(),
+            dirs: Arc::new(state.dirs.clone()),
             files,
         }
     }

@@ -1,6 +1,8 @@
 //! Every call of a workload's disk fails once: the log stops and answers everybody, and nothing that was acknowledged is
 //! lost, whether the process starts again over the same page cache or the power fails.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use inkstone_storage::io::sim::{Call, Fault, Names, Policy, SimDisk, Unit, Unsynced};
 use inkstone_storage::log::{Log, Mutant, Spare};
 use inkstone_storage::types::Vote;
@@ -61,12 +63,14 @@ fn ways(call: Call, seeded: &mut Seeded) -> Vec<Way> {
     }
 }
 
-/// Runs the workload of a seed with every call of its disk failing in turn, and on disks that get full.
+/// Runs the workload of a seed with every call of its disk failing in turn, and on disks that get full, until another
+/// thread has found something broken.
 pub(crate) fn check(
     seed: u64,
     mutant: Option<Mutant>,
-    counts: &mut Counts,
-) -> Result<(), Violation> {
+    is_broken: &AtomicBool,
+) -> Result<Counts, Violation> {
+    let mut counts = Counts::default();
     let violation = |case: String, trouble: Trouble| Violation {
         seed,
         place: None,
@@ -79,17 +83,21 @@ pub(crate) fn check(
     for call in Call::ALL {
         for after in 0..disk.calls(call) {
             for way in ways(call, &mut seeded) {
+                if is_broken.load(Ordering::Relaxed) {
+                    return Ok(counts);
+                }
                 let case = Case { call, after, way };
-                fail(seed, mutant, case, counts)
+                fail(seed, mutant, case, &mut counts)
                     .map_err(|trouble| violation(format!("{case:?}"), trouble))?;
             }
         }
     }
     for blocks in 0..24 {
-        fill(seed, mutant, 4096 * (8 + 3 * blocks), counts)
-            .map_err(|trouble| violation(format!("{blocks} times 3 blocks"), trouble))?;
+        let capacity = 4096 * (8 + 3 * blocks);
+        fill(seed, mutant, capacity, &mut counts)
+            .map_err(|trouble| violation(format!("a disk of {capacity} bytes"), trouble))?;
     }
-    Ok(())
+    Ok(counts)
 }
 
 fn fail(seed: u64, mutant: Option<Mutant>, case: Case, counts: &mut Counts) -> Result<(), Trouble> {

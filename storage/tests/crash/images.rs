@@ -1,6 +1,8 @@
 //! Every image that a crash of a workload may leave, opened and checked; and of some of them those that a crash of the
 //! recovery leaves.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use inkstone_storage::io::sim::{Crash, Image, Names, Operation, Policy, SimDisk, Unit, Unsynced};
 use inkstone_storage::log::{Mutant, Spare};
 
@@ -49,11 +51,13 @@ struct Left {
     image: Image,
 }
 
-/// Hands every crash point of a journal to `check`, with the images that are not those of the point before.
+/// Hands every crash point of a journal to `check`, with the images that are not those of the point before, until another
+/// thread has found something broken.
 fn each_point<E>(
     disk: &SimDisk,
     seed: u64,
     few: bool,
+    is_broken: &AtomicBool,
     mut check: impl FnMut(usize, Vec<Left>) -> Result<(), E>,
 ) -> Result<(), E> {
     let journal = disk.journal();
@@ -61,6 +65,9 @@ fn each_point<E>(
     let mut crash = journal.start();
     let mut seen: Vec<Image> = Vec::new();
     for point in 0..=operations.len() {
+        if is_broken.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let next = operations.get(point);
         if let Some(Operation::Note(_)) = next {
             // What may be found is another set from here on.
@@ -135,10 +142,10 @@ fn policies(crash: &Crash, seed: u64, few: bool) -> Vec<Policy> {
 }
 
 impl Checking {
-    /// Checks every image of a workload.
-    pub(crate) fn check(&mut self, ran: &Ran) -> Result<(), Violation> {
+    /// Checks every image of a workload, until another thread has found something broken.
+    pub(crate) fn check(&mut self, ran: &Ran, is_broken: &AtomicBool) -> Result<(), Violation> {
         let seed = self.seed;
-        each_point(&ran.node.disk, seed, false, |point, left| {
+        each_point(&ran.node.disk, seed, false, is_broken, |point, left| {
             self.counts.points += 1;
             let may = May {
                 allowed: ran.node.history.allowed(point),
@@ -184,7 +191,8 @@ impl Checking {
     /// The images of a crash of the recovery, and of what followed it.
     fn check_again(&mut self, node: &Node, place: Place, may: May<'_>) -> Result<(), Violation> {
         let seed = self.seed ^ place.point as u64;
-        each_point(&node.disk, seed, true, |point, left| {
+        let is_broken = AtomicBool::new(false);
+        each_point(&node.disk, seed, true, &is_broken, |point, left| {
             for left in left {
                 let place = Place {
                     again: Some((point, left.number)),

@@ -1,7 +1,8 @@
 //! The suite: workloads of many seeds, and every image that a crash may leave of each.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use inkstone_storage::io::sim::{Policy, SimDisk, Unit, Unsynced};
@@ -146,59 +147,68 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Runs the workloads of these seeds and checks every image of them: what was checked, or the first promise that was
-/// found broken, of the lowest seed.
-pub(crate) fn suite(
-    seeds: std::ops::Range<u64>,
+/// A part of the suite that runs by itself.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Images(u64),
+    Faults(u64),
+}
+
+/// What the threads that run parts have in common.
+struct Run {
+    parts: Vec<Part>,
+    next: AtomicUsize,
     mutant: Option<Mutant>,
-) -> Result<Counts, Violation> {
-    let next = AtomicU64::new(seeds.start);
-    let is_broken = AtomicBool::new(false);
-    let work = || {
+    is_broken: AtomicBool,
+}
+
+impl Run {
+    fn work(&self) -> Result<Counts, Violation> {
         let mut counts = Counts::default();
-        loop {
-            let seed = next.fetch_add(1, Ordering::SeqCst);
-            if seed >= seeds.end || is_broken.load(Ordering::SeqCst) {
-                return Ok(counts);
-            }
-            let checked = one(seed, mutant, None).and_then(|mut counts| {
-                if seed.is_multiple_of(FAULTS_EVERY) {
-                    faults::check(seed, mutant, &mut counts)?;
-                }
-                Ok(counts)
-            });
+        while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::SeqCst)) {
+            let checked = match *part {
+                Part::Images(seed) => one(seed, self.mutant, None, &self.is_broken),
+                Part::Faults(seed) => faults::check(seed, self.mutant, &self.is_broken),
+            };
             match checked {
                 Ok(more) => counts.add(&more),
                 Err(violation) => {
-                    is_broken.store(true, Ordering::SeqCst);
+                    self.is_broken.store(true, Ordering::SeqCst);
                     return Err(violation);
                 }
             }
         }
+        Ok(counts)
+    }
+}
+
+/// Runs the workloads of these seeds and checks every image of them: what was checked, or a promise that was found
+/// broken, and then the rest is left.
+pub(crate) fn suite(seeds: Range<u64>, mutant: Option<Mutant>) -> Result<Counts, Violation> {
+    let parts = seeds.flat_map(|seed| {
+        let faults = seed
+            .is_multiple_of(FAULTS_EVERY)
+            .then_some(Part::Faults(seed));
+        [Part::Images(seed)].into_iter().chain(faults)
+    });
+    let run = Run {
+        parts: parts.collect(),
+        next: AtomicUsize::new(0),
+        mutant,
+        is_broken: AtomicBool::new(false),
     };
     let outcomes: Vec<Result<Counts, Violation>> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| run.work())).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().expect("no panic"))
             .collect()
     });
     let mut counts = Counts::default();
-    let mut first: Option<Violation> = None;
     for outcome in outcomes {
-        match outcome {
-            Ok(more) => counts.add(&more),
-            Err(violation) => {
-                if first
-                    .as_ref()
-                    .is_none_or(|first| violation.seed < first.seed)
-                {
-                    first = Some(violation);
-                }
-            }
-        }
+        counts.add(&outcome?);
     }
-    first.map_or(Ok(counts), Err)
+    Ok(counts)
 }
 
 /// One workload, and every image of it, or the one that is asked for.
@@ -206,6 +216,7 @@ pub(crate) fn one(
     seed: u64,
     mutant: Option<Mutant>,
     only: Option<Place>,
+    is_broken: &AtomicBool,
 ) -> Result<Counts, Violation> {
     let disk = SimDisk::new();
     let broken = |what| Violation {
@@ -232,6 +243,6 @@ pub(crate) fn one(
             ..Counts::default()
         },
     };
-    checking.check(&ran)?;
+    checking.check(&ran, is_broken)?;
     Ok(checking.counts)
 }

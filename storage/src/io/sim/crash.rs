@@ -80,7 +80,7 @@ impl NameChange {
 /// A simulated disk at a moment at which the power may fail.
 #[derive(Debug, Clone)]
 pub struct Crash {
-    dirs: BTreeSet<PathBuf>,
+    dirs: Arc<BTreeSet<PathBuf>>,
     names: BTreeMap<PathBuf, u64>,
     name_changes: Vec<NameChange>,
     files: BTreeMap<u64, Unsettled>,
@@ -89,7 +89,7 @@ pub struct Crash {
 impl Crash {
     pub(super) fn new(image: &Image) -> Self {
         let mut crash = Self {
-            dirs: image.dirs.clone(),
+            dirs: Arc::clone(&image.dirs),
             names: BTreeMap::new(),
             name_changes: Vec::new(),
             files: BTreeMap::new(),
@@ -110,7 +110,7 @@ impl Crash {
     pub fn advance(&mut self, operation: &Operation) {
         match operation {
             Operation::CreateDir { dir } => {
-                self.dirs.extend(dir.ancestors().map(Path::to_owned));
+                Arc::make_mut(&mut self.dirs).extend(dir.ancestors().map(Path::to_owned));
             }
             Operation::Create { file } => {
                 let path = file.path().to_owned();
@@ -195,7 +195,7 @@ impl Crash {
             .filter_map(|(path, number)| Some((path, Arc::clone(contents.get(&number)?))))
             .collect();
         Image {
-            dirs: self.dirs.clone(),
+            dirs: Arc::clone(&self.dirs),
             files,
         }
     }

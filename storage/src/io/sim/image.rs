@@ -10,10 +10,24 @@ use std::sync::Arc;
 use super::content::Content;
 
 /// Files and directories, all of them durable.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Image {
-    pub(super) dirs: BTreeSet<PathBuf>,
+    pub(super) dirs: Arc<BTreeSet<PathBuf>>,
     pub(super) files: BTreeMap<PathBuf, Arc<Content>>,
+}
+
+impl PartialEq for Image {
+    /// Images of one journal share nearly all of their contents.
+    fn eq(&self, other: &Self) -> bool {
+        let same = |((path, content), (other_path, other)): ((&PathBuf, &Arc<Content>), _)| {
+            let other_path: &PathBuf = other_path;
+            (Arc::ptr_eq(content, other) || content == other)
+                && path.as_os_str() == other_path.as_os_str()
+        };
+        self.files.len() == other.files.len()
+            && self.files.iter().zip(&other.files).all(same)
+            && self.dirs == other.dirs
+    }
 }
 
 /// What a disk does to bytes that were written once.
@@ -79,7 +93,7 @@ impl Image {
     /// Makes a file of these bytes, in place of the one that has the name; its directories come with it.
     pub fn put(&mut self, path: &Path, bytes: &[u8]) {
         let above = path.ancestors().skip(1);
-        self.dirs.extend(above.map(Path::to_owned));
+        Arc::make_mut(&mut self.dirs).extend(above.map(Path::to_owned));
         let content = Arc::new(Content::of(bytes));
         self.files.insert(path.to_owned(), content);
     }
