@@ -255,7 +255,18 @@ pub fn check(
             },
         }
     }
+    if groups.is_empty() && is_in_cluster(identity) {
+        check.missing_group(dir);
+    }
     Ok(check.reports)
+}
+
+/// What a group without its hard state lacks.
+const NO_HARD_STATE: &str = "the hard state is missing, and with it what this node voted for";
+
+/// Whether the node was in a cluster when it stopped.
+fn is_in_cluster(identity: Option<Identity>) -> bool {
+    identity.is_some_and(|identity| identity.cluster_id != NO_CLUSTER)
 }
 
 /// A check under way.
@@ -292,6 +303,13 @@ impl Check<'_> {
         report.fault(path, 0, FormatError::bad(0, what), entries);
         report.state = State::Missing;
         report
+    }
+
+    /// A node in a cluster had a hard state before its identity named the cluster.
+    fn missing_group(&mut self, dir: &Path) {
+        let path = dir.join("group-1").join("hard-state");
+        let report = self.missing(&path, FileKind::HardState, NO_HARD_STATE, None);
+        self.reports.push(report);
     }
 
     fn add_total(&mut self, group_dir: &Path) {

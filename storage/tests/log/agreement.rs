@@ -8,7 +8,7 @@ use crate::support::*;
 use inkstone_storage::io::sim::{Image, Names, Policy, Rot, SimDisk, Unit, Unsynced};
 use inkstone_storage::log::check::{FileReport, check};
 use inkstone_storage::log::{DirLock, Log, LogOptions, Spare};
-use inkstone_storage::types::{BatchOutcome, LogId, Vote};
+use inkstone_storage::types::{BatchOutcome, Identity, LogId, NO_CLUSTER, Vote};
 
 const LOG: LogId = LogId(4);
 const DATA: &str = "/data";
@@ -20,11 +20,16 @@ fn sim_options() -> LogOptions {
     }
 }
 
-/// A disk with an identity, and a group's directory that is still to be made.
+/// A disk with an identity, and a group's directory that is still to be made. The identity names the cluster only once
+/// there is a hard state: here it never does.
 fn disk() -> SimDisk {
     let dir = tempfile::tempdir().expect("a directory");
     let lock = DirLock::acquire(dir.path()).expect("new");
-    lock.set_identity(sim_options().identity).expect("writable");
+    let identity = Identity {
+        cluster_id: NO_CLUSTER,
+        ..sim_options().identity
+    };
+    lock.set_identity(identity).expect("writable");
     let identity = std::fs::read(dir.path().join("identity")).expect("written");
     let mut image = Image::default();
     image.put(&Path::new(DATA).join("identity"), &identity);

@@ -10,7 +10,7 @@ use inkstone_storage::error::OpenError;
 use inkstone_storage::io::{Disk as _, RealDisk};
 use inkstone_storage::log::check::{CheckError, FileKind, FileReport, State, check};
 use inkstone_storage::log::{DirLock, Log};
-use inkstone_storage::types::{BatchOutcome, Identity, LogId, Vote};
+use inkstone_storage::types::{BatchOutcome, Identity, LogId, NO_CLUSTER, Vote};
 
 const LOG: LogId = LogId(4);
 
@@ -251,15 +251,15 @@ fn missing_segments_are_named_with_their_entries() {
 }
 
 #[test]
-fn one_bad_slot_is_torn_and_two_are_damaged() {
+fn one_bad_slot_of_the_hard_state_is_torn_and_one_of_the_watermark_or_two_are_damaged() {
     let dir = tempfile::tempdir().unwrap();
     data(dir.path());
-    for name in ["hard-state", "watermark"] {
+    for (name, alone) in [("hard-state", State::Torn), ("watermark", State::Damaged)] {
         let file = group(dir.path(), name);
         let whole = fs::read(&file).unwrap();
         for position in [0, 9, 40, 127] {
             flip(&file, position);
-            assert_eq!(of(&reports(dir.path()), &file).state, State::Torn);
+            assert_eq!(of(&reports(dir.path()), &file).state, alone);
             flip(&file, 4096 + position);
             let found = reports(dir.path());
             let report = of(&found, &file);
@@ -467,9 +467,15 @@ fn an_interrupted_first_start_and_a_directory_without_a_group_are_good() {
         check(&RealDisk, dir.path(), &mut |_| ()),
         Err(CheckError::NoData { .. })
     ));
-    lock.set_identity(options(dir.path()).identity).unwrap();
+    let identity = options(dir.path()).identity;
+    let alone = Identity {
+        cluster_id: NO_CLUSTER,
+        ..identity
+    };
+    lock.set_identity(alone).unwrap();
     assert!(bad(dir.path()).is_empty());
     drop(open(dir.path()));
+    lock.set_identity(identity).unwrap();
     assert!(bad(dir.path()).is_empty());
     fs::write(group(dir.path(), "watermark"), []).unwrap();
     assert!(bad(dir.path()).is_empty());
@@ -487,6 +493,32 @@ fn an_interrupted_first_start_and_a_directory_without_a_group_are_good() {
         check(&RealDisk, &nothing, &mut |_| ()),
         Err(CheckError::Unlistable { .. })
     ));
+}
+
+#[test]
+fn a_node_of_a_cluster_without_its_group_has_lost_its_hard_state() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let hard_state = group(dir.path(), "hard-state");
+    let missing = only(&hard_state, dir.path(), State::Missing);
+    let group = hard_state.parent().unwrap();
+    fs::remove_dir_all(group).unwrap();
+    assert_eq!(bad(dir.path()), missing);
+    fs::create_dir(group).unwrap();
+    let found = reports(dir.path());
+    assert_eq!(of(&found, &hard_state).state, State::Missing);
+}
+
+#[test]
+fn an_emptied_last_segment_names_the_entries_that_it_took() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let last = segments(dir.path()).pop().unwrap();
+    fs::write(&last, []).unwrap();
+    let found = reports(dir.path());
+    let report = of(&found, &last);
+    assert_eq!(report.state, State::Damaged, "{report:#?}");
+    assert_eq!(entries(report), [base(&last)..=49]);
 }
 
 #[test]

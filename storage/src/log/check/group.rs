@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crc32fast::Hasher;
 
 use super::slots::check_owner;
-use super::{Check, CheckError, FileKind, FileReport, State};
+use super::{Check, CheckError, FileKind, FileReport, NO_HARD_STATE, State, is_in_cluster};
 use crate::format::checkpoint::{CHECKPOINT_HEADER_SIZE, CheckpointHeader};
 use crate::format::fields::FormatError;
 use crate::format::hard_state::HardState;
@@ -122,9 +122,9 @@ impl<'a, 'b> GroupCheck<'a, 'b> {
     fn check_hard_state(&mut self, is_there: bool, is_new: bool, identity: Option<Identity>) {
         let path = self.dir.join("hard-state");
         if !is_there {
-            if !is_new {
-                let what = "the hard state is missing, and with it what this node voted for";
-                let missing = self.check.missing(&path, FileKind::HardState, what, None);
+            if !is_new || is_in_cluster(identity) {
+                let (kind, what) = (FileKind::HardState, NO_HARD_STATE);
+                let missing = self.check.missing(&path, kind, what, None);
                 self.reports.push(missing);
             }
             return;

@@ -324,6 +324,22 @@ impl GroupCheck<'_, '_> {
             .or(counted.filter(|_| verification.faults().count == 0));
         report.entries = entries(segment.base, next);
         report.add(verification.faults().clone());
+        let durable = self.durable().map(|durable| durable.index);
+        if let Some(durable) = durable.filter(|durable| *durable >= segment.base)
+            && last.is_none()
+            && verification.entries() == 0
+            && segment.size <= SEGMENT_HEADER_SIZE as u64
+        {
+            // The header's fault names no entry, and there is no frame that could.
+            let what = format!("the log was durable up to entry {durable}, which is gone");
+            let error = FormatError::bad(0, what);
+            report.fault(
+                &segment.path,
+                segment.size,
+                error,
+                Some(segment.base..=durable),
+            );
+        }
         next.map(|index| Link {
             index,
             chain: verification.chain_end(),

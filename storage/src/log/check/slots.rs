@@ -28,7 +28,7 @@ impl Check<'_> {
             match file.read_at(&mut bytes, at) {
                 Ok(()) => decode(&bytes),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    Err(FormatError::bad(0, "the file ends before"))
+                    Err(FormatError::bad(0, "the file ends before the slot does"))
                 }
                 Err(error) => {
                     let what = format!("the disk does not read it: {error}");
@@ -44,7 +44,8 @@ impl Check<'_> {
         let mut report = self.report(path, FileKind::HardState);
         let slots = self.slots::<HARD_STATE_SIZE, _>(path, HARD_STATE_SLOT, HardState::decode);
         let newest = match slots {
-            Ok(slots) => judge(&mut report, path, HARD_STATE_SLOT, slots, |state| {
+            // Both slots are written before a change is answered, one after the other: a crash may leave one bad.
+            Ok(slots) => judge(&mut report, path, HARD_STATE_SLOT, slots, true, |state| {
                 (state.sequence, hard_state_note(state))
             }),
             Err(error) => {
@@ -68,7 +69,9 @@ impl Check<'_> {
                 report.set(State::Torn, "a first start was interrupted");
                 None
             }
-            Ok(slots) => judge(&mut report, path, WATERMARK_SLOT, slots, |mark| {
+            // A slot is less than a sector, and the bad one may have been the higher one: no crash leaves it so, but
+            // in a first start.
+            Ok(slots) => judge(&mut report, path, WATERMARK_SLOT, slots, is_new(), |mark| {
                 (mark.sequence, watermark_note(mark))
             }),
             Err(error) => {
@@ -80,12 +83,13 @@ impl Check<'_> {
     }
 }
 
-/// What two slots together are: the newer one.
+/// What two slots together are: the newer one. `may_be_torn`: a crash may leave one bad slot beside a good one.
 fn judge<T: PartialEq>(
     report: &mut FileReport,
     path: &Path,
     distance: u64,
     slots: [Slot<T>; 2],
+    may_be_torn: bool,
     describe: impl Fn(&T) -> (u64, String),
 ) -> Option<T> {
     let newer_version = slots
@@ -111,11 +115,12 @@ fn judge<T: PartialEq>(
             let (second, _) = describe(&two);
             Some(if second > first { two } else { one })
         }
-        [Ok(good), Err(FormatError::Bad { .. })] | [Err(FormatError::Bad { .. }), Ok(good)] => {
-            report.set(
-                State::Torn,
-                "the good slot holds all that was ever answered; the other is written again at the next start",
-            );
+        [Ok(good), Err(error @ FormatError::Bad { .. })] => {
+            lone(report, path, distance, error, may_be_torn);
+            Some(good)
+        }
+        [Err(error @ FormatError::Bad { .. }), Ok(good)] => {
+            lone(report, path, 0, error, may_be_torn);
             Some(good)
         }
         [one, two] => {
@@ -128,6 +133,25 @@ fn judge<T: PartialEq>(
             }
             None
         }
+    }
+}
+
+/// A bad slot beside a good one.
+fn lone(
+    report: &mut FileReport,
+    path: &Path,
+    position: u64,
+    error: FormatError,
+    may_be_torn: bool,
+) {
+    if may_be_torn {
+        report.set(
+            State::Torn,
+            "the good slot holds all that was ever answered; the other is written again at the next start",
+        );
+    } else {
+        report.bad(path, position, error);
+        report.note("the bad slot may have been the newer one; it is written again at a start that finds the log whole");
     }
 }
 
