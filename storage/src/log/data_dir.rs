@@ -140,9 +140,7 @@ impl DirLock {
         Err(OpenError::Damaged(Damage {
             file,
             position: 0,
-            what: "missing, and with it what this node voted for; restore it, or start a new node \
-                   in an empty directory in this one's place"
-                .to_owned(),
+            what: "missing, and with it what this node voted for".to_owned(),
         }))
     }
 
