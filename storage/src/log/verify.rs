@@ -346,7 +346,7 @@ pub(super) fn footer_is_whole(window: &mut Window<'_>, footer: &Footer) -> bool 
 /// Bytes that the disk does not give are damaged like bytes that are wrong.
 fn unreadable(error: &io::Error) -> FormatError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        return FormatError::bad(0, "the file ends before");
+        return FormatError::bad(0, "the file ends too early");
     }
     FormatError::bad(0, format!("the disk does not read it: {error}"))
 }

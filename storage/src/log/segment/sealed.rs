@@ -178,12 +178,16 @@ impl Sealed {
             .copied()
             .ok_or_else(|| bad(FormatError::bad(0, "frame: behind the end of the file")))?;
         let header = FrameHeader::decode(&bytes).map_err(bad)?;
-        if header.id.index != index || header.payload_crc != row.payload_crc {
-            let found = header.id.index;
-            return Err(bad(FormatError::bad(
-                0,
-                format!("frame of entry {index} expected, of {found} found"),
-            )));
+        let found = header.id.index;
+        if found != index {
+            let what = format!("frame of entry {index} expected, of {found} found");
+            return Err(bad(FormatError::bad(0, what)));
+        }
+        if header.payload_crc != row.payload_crc {
+            let what = format!(
+                "the frame of entry {index} and its row in the footer differ in the payload's crc"
+            );
+            return Err(bad(FormatError::bad(0, what)));
         }
         Ok((row.position, bytes, header))
     }
