@@ -28,6 +28,8 @@ Exit codes:
   2  wrong usage or configuration
   4  the storage or the consensus failed";
 
+const CHECK_HINT: &str = "`inkstone check` on it names all that is wrong";
+
 /// Why the program ends, other than well.
 #[derive(Debug, PartialEq, Eq)]
 struct Failure {
@@ -48,9 +50,12 @@ impl Failure {
         match error {
             StartError::Fatal(fatal) => Self::fatal(fatal),
             StartError::Open(OpenError::Faulty(faults)) => Self::start(format!(
-                "{faults}; other nodes may have these entries whole: run a new node in an empty directory, add it \
-                 with `ink cluster add`, and remove this one with `ink cluster remove`"
+                "{faults}; keep the directory: other nodes may have these entries whole, and go on without this one \
+                 while they are a majority; {CHECK_HINT}"
             )),
+            StartError::Open(error @ OpenError::Damaged(_)) => {
+                Self::start(format!("{error}; keep the directory: {CHECK_HINT}"))
+            }
             other => Self::start(other),
         }
     }
