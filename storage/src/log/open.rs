@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -102,6 +103,7 @@ pub(super) fn open(
         group,
         disk,
         state: RwLock::new(state),
+        is_low: AtomicBool::new(false),
         mutation,
     });
     let writer = Writer {

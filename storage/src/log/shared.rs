@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     /// Held while a sealed segment is written anew.
     pub(super) repairing: Mutex<()>,
+    /// Whether the last append that asked was refused for want of room.
+    pub(super) is_low: AtomicBool,
     pub(super) mutation: Mutation,
 }
 

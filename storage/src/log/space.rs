@@ -3,6 +3,8 @@
 //! Promises: a refusal comes before anything was written, and says how much is free and how much must be. Must not know:
 //! who else fills the disk.
 
+use std::sync::atomic::Ordering;
+
 use super::shared::Shared;
 use crate::error::LowSpace;
 
@@ -13,13 +15,25 @@ pub(super) fn check(shared: &Shared) -> Result<(), LowSpace> {
         return Ok(());
     }
     match free_size(shared) {
-        Some(free_size) if free_size < options.free_size_min => Err(LowSpace {
-            dir: options.dir.clone(),
-            free_size,
-            free_size_min: options.free_size_min,
-        }),
+        Some(free_size) if free_size < options.free_size_min => {
+            let low = LowSpace {
+                dir: options.dir.clone(),
+                free_size,
+                free_size_min: options.free_size_min,
+            };
+            // Once for all appends that are refused until there is room again.
+            if !shared.is_low.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%low, "appends are refused until there is room");
+            }
+            Err(low)
+        }
         // A disk that does not say how full it is is no full disk. If it fails, the next write finds out.
-        _ => Ok(()),
+        _ => {
+            if shared.is_low.swap(false, Ordering::Relaxed) {
+                tracing::info!(dir = %options.dir.display(), "there is room again: appends are taken");
+            }
+            Ok(())
+        }
     }
 }
 
