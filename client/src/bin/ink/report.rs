@@ -87,7 +87,6 @@ fn advice(error: &Error) -> &'static str {
             }
             Reason::Busy => "; try again later, or slower",
             Reason::Timeout => "; give it more --timeout",
-            Reason::DiskFull => "; make room on the servers' disks",
             Reason::NoIndex => "; `ink cluster status` shows which nodes have an index",
             _ => "",
         },
