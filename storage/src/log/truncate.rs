@@ -35,7 +35,12 @@ pub(super) fn cut_state(state: &mut State, cut: u64, done: Done) -> Truncate {
         "entry {cut} is in a sealed segment, hence committed: it cannot be truncated"
     );
     let chain = state.chain_before(cut);
-    let keep = state.active.partition_point(|active| active.base() < cut);
+    // A segment of which nothing but purged entries would stay goes too, as a purge up to there lets it go.
+    let keep = if cut > state.first {
+        state.active.partition_point(|active| active.base() < cut)
+    } else {
+        0
+    };
     let delete = state
         .active
         .split_off(keep)

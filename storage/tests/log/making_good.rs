@@ -390,6 +390,26 @@ fn what_an_interrupted_sealing_left_is_cut_when_its_segment_is_the_last_again() 
 }
 
 #[test]
+fn a_truncation_back_to_what_is_purged_leaves_nothing_to_be_made_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(
+        &log,
+        (0..30).map(|index| command(index, vec![1; 900])).collect(),
+    );
+    log.save_snapshot(&checkpoint(5)).unwrap();
+    purge(&log, id(5));
+    truncate(&log, Some(5));
+    drop(log);
+    assert_eq!(segments(dir.path()), Vec::<PathBuf>::new());
+    let log = open(dir.path());
+    assert!(log.recovery().is_clean(), "{:?}", log.recovery());
+    append(&log, vec![command(6, vec![2; 900])]);
+    drop(log);
+    assert_eq!(all(&open(dir.path())), [command(6, vec![2; 900])]);
+}
+
+#[test]
 fn a_purge_below_the_first_entry_keeps_the_chain_s_start() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
