@@ -465,14 +465,30 @@ impl Footer {
 
     /// Each first entry of a term, rising.
     pub fn terms<'a>(&self, file: &'a [u8]) -> impl Iterator<Item = EntryId> + use<'a> {
-        self.terms
-            .bytes(file)
-            .chunks_exact(TERM_ROW_SIZE)
-            .map(|row| EntryId {
-                index: u64_at(row, 0),
-                term: u64_at(row, 8),
-                node: u64_at(row, 16),
-            })
+        self.terms.bytes(file).chunks_exact(TERM_ROW_SIZE).map(term)
+    }
+
+    /// The identity of the entry at `index`; `None` when it was purged before the segment was sealed.
+    pub fn id(&self, file: &[u8], index: u64) -> Option<EntryId> {
+        let (mut from, mut to) = (0, self.terms.rows);
+        while from < to {
+            let middle = from.midpoint(to);
+            if term(self.terms.row(file, middle)?).index <= index {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        let run = term(self.terms.row(file, from.checked_sub(1)?)?);
+        Some(EntryId { index, ..run })
+    }
+}
+
+fn term(row: &[u8]) -> EntryId {
+    EntryId {
+        index: u64_at(row, 0),
+        term: u64_at(row, 8),
+        node: u64_at(row, 16),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::*;
 use inkstone_storage::error::{Damage, ReadError, Verdict};
 use inkstone_storage::log::Log;
-use inkstone_storage::types::{BatchOutcome, LogId};
+use inkstone_storage::types::{BatchOutcome, Entry, EntryId, EntryKind, LogId};
 
 const LOG: LogId = LogId(1);
 
@@ -344,6 +344,44 @@ fn apply_again(log: &Log, until: u64) {
             .expect("readable");
     }
     barrier(log);
+}
+
+/// Blank entries have the same payload, so the index and the payload's crc do not tell them apart.
+#[test]
+fn a_truncated_entry_that_a_lost_write_brings_back_into_a_sealed_segment_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let blank = |index, term| Entry {
+        id: EntryId { term, ..id(index) },
+        kind: EntryKind::Blank,
+        payload: Vec::new().into(),
+    };
+    append(&log, vec![blank(0, 1), blank(1, 1)]);
+    let file = segments(dir.path()).remove(0);
+    let before = fs::read(&file).unwrap();
+    truncate(&log, Some(0));
+    append(&log, vec![blank(1, 2)]);
+    let later = |index| Entry {
+        id: EntryId {
+            term: 2,
+            ..id(index)
+        },
+        ..command(index, noise(index, 900))
+    };
+    append(&log, (2..30).map(later).collect());
+    let boundary = (2..30).find(|index| log.is_boundary(*index)).unwrap();
+    log.seal(boundary, checkpoint(boundary - 1));
+    barrier(&log);
+    drop(log);
+    let mut bytes = fs::read(&file).unwrap();
+    let frame = HEADER + 64..HEADER + 128;
+    bytes[frame.clone()].copy_from_slice(&before[frame]);
+    fs::write(&file, bytes).unwrap();
+    let log = open(dir.path());
+    assert_eq!(log.entries(0, 1, 1000).unwrap(), [blank(0, 1)]);
+    let found = log.entries(1, 2, 1000);
+    assert!(matches!(found, Err(ReadError::Damaged(_))), "{found:?}");
+    assert_eq!(log.entries(2, 3, 1000).unwrap(), [later(2)]);
 }
 
 #[test]

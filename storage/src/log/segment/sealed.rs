@@ -163,7 +163,7 @@ impl Sealed {
             .map_or(0, |row| row.payload_size as usize)
     }
 
-    /// The header of an entry's frame, checked against the footer's row.
+    /// The header of an entry's frame, checked against the footer's rows.
     fn header(&self, index: u64) -> Result<(u64, FrameHeaderBytes, FrameHeader), Damage> {
         let number = self.frame_number(index);
         let row = self.footer.frame(&self.map, number).ok_or_else(|| {
@@ -178,15 +178,18 @@ impl Sealed {
             .copied()
             .ok_or_else(|| bad(FormatError::bad(0, "frame: behind the end of the file")))?;
         let header = FrameHeader::decode(&bytes).map_err(bad)?;
-        let found = header.id.index;
-        if found != index {
-            let what = format!("frame of entry {index} expected, of {found} found");
+        // The index and the payload's crc are not enough: an entry that was truncated here once, of another term, may
+        // have had the same ones, and a write that the disk lost brings it back.
+        let expected = self.footer.id(&self.map, index);
+        let expected = expected.unwrap_or(EntryId { index, ..header.id });
+        if header.id != expected {
+            let found = header.id;
+            let what = format!("frame of entry {expected:?} expected, of {found:?} found");
             return Err(bad(FormatError::bad(0, what)));
         }
-        if header.payload_crc != row.payload_crc {
-            let what = format!(
-                "the frame of entry {index} and its row in the footer differ in the payload's crc"
-            );
+        let of_row = (row.kind, row.payload_size, row.payload_crc);
+        if (header.kind, header.payload_size, header.payload_crc) != of_row {
+            let what = format!("the frame of entry {index} and its row in the footer differ");
             return Err(bad(FormatError::bad(0, what)));
         }
         Ok((row.position, bytes, header))
