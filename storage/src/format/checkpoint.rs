@@ -4,7 +4,9 @@
 
 use bytes::Bytes;
 
-use super::fields::{FormatError, array_at, check_envelope, crc_before, put, u32_at, u64_at};
+use super::fields::{
+    FormatError, array_at, check_counted, check_envelope, crc_before, put, u32_at, u64_at,
+};
 use crate::types::EntryId;
 
 const MAGIC: [u8; 8] = *b"INKCKPNT";
@@ -95,6 +97,7 @@ impl CheckpointHeader {
             return Err(FormatError::bad(bytes.len(), "checkpoint: cut short"));
         };
         check_envelope(bytes, MAGIC, CHECKPOINT_VERSION, CRC_AT, "checkpoint")?;
+        check_counted([u64_at(bytes, INDEX_AT)], "checkpoint")?;
         Ok(Self {
             group: u32_at(bytes, GROUP_AT),
             cluster_id: array_at(bytes, CLUSTER_AT),

@@ -80,6 +80,23 @@ pub(crate) fn check_crc(bytes: &[u8], at: usize, of: &str) -> Result<(), FormatE
     ))
 }
 
+/// What is counted, indexes and sequences, stays below this: whoever adds 1 to it need not ask whether that fits.
+const COUNTED_MAX: u64 = 1 << 63;
+
+/// Checks numbers that are counted up, of a structure whose crc is right.
+pub(crate) fn check_counted(
+    numbers: impl IntoIterator<Item = u64>,
+    of: &str,
+) -> Result<(), FormatError> {
+    match numbers.into_iter().find(|number| *number >= COUNTED_MAX) {
+        Some(number) => Err(FormatError::bad(
+            0,
+            format!("{of}: nothing was ever counted up to {number}"),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Checks magic, crc and version, in this order, of a structure that ends with its crc.
 pub(crate) fn check_envelope(
     bytes: &[u8],

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::batch::Batches;
-use super::fields::{FormatError, array_at, check_crc, put, u16_at, u32_at, u64_at};
+use super::fields::{FormatError, array_at, check_counted, check_crc, put, u16_at, u32_at, u64_at};
 use crate::limits::PAYLOAD_SIZE_MAX;
 use crate::types::{EntryId, EntryKind};
 
@@ -233,8 +233,10 @@ pub fn stamp(bytes: &FrameHeaderBytes, seed: u32) -> Result<SyncStamp, FormatErr
             format!("sync stamp: crc {expected:08x} expected, {found:08x} found"),
         ));
     }
+    let group = u64_at(bytes, SYNC_GROUP_AT);
+    check_counted([group], "sync stamp")?;
     Ok(SyncStamp {
-        group: u64_at(bytes, SYNC_GROUP_AT),
+        group,
         start: u64::from(u32_at(bytes, SYNC_START_AT)) * ALIGNMENT,
     })
 }

@@ -2,7 +2,9 @@
 //!
 //! Promises: a slot that decodes is whole. Must not know: which of the two slots counts.
 
-use super::fields::{FormatError, array_at, check_envelope, crc_before, put, u32_at, u64_at};
+use super::fields::{
+    FormatError, array_at, check_counted, check_envelope, crc_before, put, u32_at, u64_at,
+};
 use crate::types::{EntryId, Identity, Vote};
 
 const MAGIC: [u8; 8] = *b"INKHARDS";
@@ -92,6 +94,8 @@ impl HardState {
     /// Decodes and checks a slot.
     pub fn decode(bytes: &[u8; HARD_STATE_SIZE]) -> Result<Self, FormatError> {
         check_envelope(bytes, MAGIC, HARD_STATE_VERSION, CRC_AT, "hard state")?;
+        let counted = [SEQUENCE_AT, PURGED_INDEX_AT, FIRST_AT].map(|at| u64_at(bytes, at));
+        check_counted(counted, "hard state")?;
         let flags = u32_at(bytes, FLAGS_AT);
         Ok(Self {
             group: u32_at(bytes, GROUP_AT),

@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 pub use self::rows::{FRAME_ROW_SIZE, FrameRow, LogRow, LogSummary};
 use self::rows::{LOG_ROW_SIZE, LOG_SUMMARY_SIZE, REFUSED_ROW_SIZE, TERM_ROW_SIZE};
 use super::fields::{
-    FormatError, array_at, check_envelope, crc_before, i64_at, put, u32_at, u64_at,
+    FormatError, array_at, check_counted, check_envelope, crc_before, i64_at, put, u32_at, u64_at,
 };
 use super::segment_header::SEGMENT_VERSION;
 use crate::types::{EntryId, LogId};
@@ -271,6 +271,8 @@ impl Footer {
                 version @ FormatError::Version { .. } => version,
             },
         )?;
+        let counted = [LAST_AT, SYNC_GROUP_AT].map(|at| u64_at(trailer, at));
+        check_counted(counted, "segment footer")?;
         let mut position = u64_at(trailer, FRAMES_END_AT);
         let [frames, rows, refused, logs, terms] = std::array::from_fn(|number| {
             let section_at = SECTIONS_AT + number * SECTION_SIZE;

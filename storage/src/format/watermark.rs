@@ -2,7 +2,9 @@
 //!
 //! Promises: a slot that decodes is whole. Must not know: which of the two slots counts.
 
-use super::fields::{FormatError, array_at, check_envelope, crc_before, put, u32_at, u64_at};
+use super::fields::{
+    FormatError, array_at, check_counted, check_envelope, crc_before, put, u32_at, u64_at,
+};
 use crate::types::EntryId;
 
 const MAGIC: [u8; 8] = *b"INKWATER";
@@ -79,6 +81,8 @@ impl Watermark {
     /// Decodes and checks a slot.
     pub fn decode(bytes: &[u8; WATERMARK_SIZE]) -> Result<Self, FormatError> {
         check_envelope(bytes, MAGIC, WATERMARK_VERSION, CRC_AT, "watermark")?;
+        let counted = [SEQUENCE_AT, SYNC_GROUP_AT, INDEX_AT].map(|at| u64_at(bytes, at));
+        check_counted(counted, "watermark")?;
         let has_last = u32_at(bytes, FLAGS_AT) & HAS_LAST != 0;
         Ok(Self {
             group: u32_at(bytes, GROUP_AT),

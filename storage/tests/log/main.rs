@@ -6,6 +6,7 @@ mod corruption;
 mod engine;
 mod full;
 mod hooked;
+mod hostile;
 mod latch;
 mod making_good;
 mod model;
