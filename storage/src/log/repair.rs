@@ -141,11 +141,19 @@ impl Repair {
                     .ok_or(RepairError::Unverifiable { index: base })?,
             },
         };
+        let file = segment
+            .map(|segment| segment.file(self.disk.as_ref()))
+            .transpose()
+            .map_err(|source| RepairError::Disk {
+                file: path.clone(),
+                source,
+            })?;
+        let size = segment.map_or(0, |segment| segment.size);
         let rewrite = Rewrite {
             disk: self.disk.as_ref(),
             dir: &dir,
             path: &path,
-            old: segment.map(|segment| (segment.file.as_ref(), segment.size)),
+            old: file.as_deref().map(|file| (file, size)),
             plan: Plan {
                 header,
                 faults,

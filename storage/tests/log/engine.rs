@@ -1,5 +1,6 @@
 //! The log engine as its callers see it: order, durability across reopening, rolling, sealing, truncating, purging.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -496,7 +497,7 @@ fn a_stopped_log_refuses_every_change() {
 }
 
 /// Puts back what a purge or truncation deleted, as a crash before the deletions were durable does.
-fn put_back(dir: &std::path::Path, kept: &[(std::path::PathBuf, Vec<u8>)]) {
+fn put_back(dir: &Path, kept: &[(std::path::PathBuf, Vec<u8>)]) {
     for (path, bytes) in kept {
         if !path.exists() {
             std::fs::write(path, bytes).expect("readable and writable");
@@ -635,4 +636,41 @@ fn a_segment_on_its_way_to_be_sealed_is_neither_cut_nor_appended_to() {
         assert_eq!(log.state(), state);
         assert_eq!(log.checkpoint(), Some(checkpoint(boundary - 1)));
     }
+}
+
+/// Opened again in a process that may have fewer files open than the log has.
+#[test]
+fn a_log_of_more_segments_than_a_process_may_have_files_opens() {
+    const DIR: &str = "INKSTONE_LOG_OF_MANY_SEGMENTS";
+    if let Some(dir) = std::env::var_os(DIR) {
+        let log = open(Path::new(&dir));
+        assert!(log.recovery().is_clean(), "{:?}", log.recovery());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    for index in 0..1200 {
+        append(&log, vec![command(index, vec![1; 900])]);
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+    }
+    drop(log);
+    assert!(segments(dir.path()).len() > 80);
+    let itself = std::env::current_exe().unwrap();
+    let again = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""])
+        .arg(itself)
+        .args([
+            "--exact",
+            "engine::a_log_of_more_segments_than_a_process_may_have_files_opens",
+        ])
+        .env(DIR, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(
+        again.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }

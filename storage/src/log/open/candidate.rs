@@ -19,14 +19,15 @@ use crate::format::fields::FormatError;
 use crate::format::frame::{FRAME_HEADER_SIZE, FrameHeader, chain_before};
 use crate::format::segment_footer::{Footer, TRAILER_SIZE};
 use crate::format::segment_header::{SEGMENT_HEADER_SIZE, SEGMENT_VERSION, SegmentHeader};
-use crate::io::DiskFile;
+use crate::io::{Disk, DiskFile};
 
 /// A file in the place of a segment.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) base: u64,
     pub(super) path: PathBuf,
-    pub(super) file: Arc<dyn DiskFile>,
+    /// Open while it may be read again: of all sealed segments together there are more than a process may have open.
+    pub(super) held: Option<Arc<dyn DiskFile>>,
     pub(super) size: u64,
     pub(super) header: Result<SegmentHeader, FormatError>,
     /// The segment as a sealed one, or why it is not.
@@ -63,15 +64,25 @@ impl Candidate {
             Ok(()) => opening.open_sealed(&path, file.as_ref(), base)?,
             Err(error) => Err(error),
         };
+        drop(window);
+        let held = sealed.is_err().then_some(file);
         Ok(Self {
             base,
             path,
-            file,
+            held,
             size,
             header,
             sealed,
             first_chain,
         })
+    }
+
+    /// The file, opened again when it is not open.
+    pub(super) fn file(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, OpenError> {
+        match &self.held {
+            Some(file) => Ok(Arc::clone(file)),
+            None => disk.open(&self.path).map_err(io_error(&self.path)),
+        }
     }
 
     /// Chain crc before the first frame, if anything in the file says so.
@@ -92,16 +103,21 @@ impl Candidate {
     /// Whether the footer's big sections are whole, too, which are not read before they are used: its sectors reach the
     /// disk in any order, so that a crash may have left its trailer and not its rows. They are read from the file: a sector
     /// that cannot be read is a part of a footer that is not whole, where the map would end the process.
-    pub(super) fn has_all_rows(&self) -> bool {
-        let mut window = Window::new(self.file.as_ref(), self.size);
-        self.sealed
-            .as_ref()
-            .is_ok_and(|sealed| footer_is_whole(&mut window, sealed.footer()))
+    pub(super) fn has_all_rows(&self, disk: &dyn Disk) -> Result<bool, OpenError> {
+        let Ok(sealed) = &self.sealed else {
+            return Ok(false);
+        };
+        let file = self.file(disk)?;
+        let mut window = Window::new(file.as_ref(), self.size);
+        Ok(footer_is_whole(&mut window, sealed.footer()))
     }
 
     /// Whether nothing stands behind the header.
     pub(super) fn is_bare(&self) -> bool {
-        Window::new(self.file.as_ref(), self.size).is_zero_from(SEGMENT_HEADER_SIZE as u64)
+        // A sealed one is not.
+        self.held.as_ref().is_some_and(|file| {
+            Window::new(file.as_ref(), self.size).is_zero_from(SEGMENT_HEADER_SIZE as u64)
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use super::survey::{Segment, Survey};
 use crate::error::{OpenError, Verdict};
 use crate::format::fields::FormatError;
 use crate::format::hard_state::HardState;
-use crate::io::Disk;
+use crate::io::{Disk, DiskFile};
 
 /// What opening a log knows before it looks at segments.
 #[derive(Debug)]
@@ -98,11 +98,11 @@ impl Opening<'_> {
         for segment in &survey.segments {
             if survey.headers.contains(&segment.header.base) {
                 let header = segment.header.encode();
-                segment
-                    .file
-                    .write_at(&[IoSlice::new(&header)], 0)
-                    .and_then(|()| segment.file.sync())
-                    .map_err(io_error(&segment.path))?;
+                let written = segment.file(self.disk).and_then(|file| {
+                    file.write_at(&[IoSlice::new(&header)], 0)?;
+                    file.sync()
+                });
+                written.map_err(io_error(&segment.path))?;
             }
         }
         if let Some(from) = survey.unproven_from {
@@ -136,8 +136,9 @@ impl Opening<'_> {
                 continue;
             };
             let failed = io_error(&segment.path);
-            make_footer_durable(segment, end).map_err(&failed)?;
-            let map = segment.file.map().map_err(&failed)?;
+            let file = segment.file(self.disk).map_err(&failed)?;
+            make_footer_durable(file.as_ref(), segment.size, end).map_err(&failed)?;
+            let map = file.map().map_err(&failed)?;
             match Sealed::open(&segment.path, map, self.mutation) {
                 Ok(sealed) => state.sealed.push_back(Arc::new(sealed)),
                 Err(error) => return Err(damage(&segment.path, 0, error).into()),
@@ -147,10 +148,10 @@ impl Opening<'_> {
     }
 }
 
-fn make_footer_durable(segment: &Segment, end: u64) -> io::Result<()> {
-    let size = usize::try_from(segment.size.saturating_sub(end)).map_err(io::Error::other)?;
+fn make_footer_durable(file: &dyn DiskFile, file_size: u64, end: u64) -> io::Result<()> {
+    let size = usize::try_from(file_size.saturating_sub(end)).map_err(io::Error::other)?;
     let mut footer = vec![0; size];
-    segment.file.read_at(&mut footer, end)?;
-    segment.file.write_at(&[IoSlice::new(&footer)], end)?;
-    segment.file.sync()
+    file.read_at(&mut footer, end)?;
+    file.write_at(&[IoSlice::new(&footer)], end)?;
+    file.sync()
 }

@@ -2,6 +2,7 @@
 //!
 //! Promises: changes nothing; goes on behind damage, so that all of it is named. Must not know: how damage is mended.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::segments::Opening;
 use crate::error::{Damage, FaultyRange, Known, OpenError, Verdict};
 use crate::format::fields::FormatError;
 use crate::format::segment_header::{SEGMENT_HEADER_SIZE, SegmentHeader};
-use crate::io::DiskFile;
+use crate::io::{Disk, DiskFile};
 
 /// A row of the table that was found, and is made good once it is known that the log can be opened.
 #[derive(Debug)]
@@ -30,9 +31,19 @@ pub(super) struct Note {
 #[derive(Debug)]
 pub(in crate::log) struct Segment {
     pub(in crate::log) path: PathBuf,
-    pub(in crate::log) file: Arc<dyn DiskFile>,
+    held: Option<Arc<dyn DiskFile>>,
     pub(in crate::log) size: u64,
     pub(in crate::log) header: SegmentHeader,
+}
+
+impl Segment {
+    /// The file, opened again when it is not open.
+    pub(in crate::log) fn file(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+        match &self.held {
+            Some(file) => Ok(Arc::clone(file)),
+            None => disk.open(&self.path),
+        }
+    }
 }
 
 /// What is in the log's directory.
@@ -152,7 +163,7 @@ impl Opening<'_> {
                     .map(|newest| (newest, None))
             };
             let is_last = following.is_none();
-            walk.take(candidate, following.or_else(begun), was_sealed, is_last);
+            walk.take(candidate, following.or_else(begun), was_sealed, is_last)?;
         }
         walk.check_watermark();
         walk.drop_purged();
@@ -194,7 +205,13 @@ impl Walk<'_> {
         self.survey.damage.get_or_insert(damage);
     }
 
-    fn take(&mut self, candidate: Candidate, next: Option<Next>, was_sealed: bool, is_last: bool) {
+    fn take(
+        &mut self,
+        candidate: Candidate,
+        next: Option<Next>,
+        was_sealed: bool,
+        is_last: bool,
+    ) -> Result<(), OpenError> {
         let start = candidate.chain_start();
         if candidate.base > self.next {
             self.miss(&candidate, start);
@@ -220,19 +237,19 @@ impl Walk<'_> {
         };
         self.is_first = false;
         let Some(header) = self.header(&candidate, known) else {
-            return;
+            return Ok(());
         };
         let sealed = self.survey.rebuilt_from.is_none()
             && candidate
                 .sealed
                 .as_ref()
                 .is_ok_and(|sealed| sealed.footer().chain_start == header.chain_start)
-            && (was_sealed || candidate.has_all_rows());
+            && (was_sealed || candidate.has_all_rows(self.opening.disk)?);
         if sealed {
             self.take_sealed(candidate, header, was_sealed);
-        } else {
-            self.take_unsealed(candidate, header, next, was_sealed, is_last);
+            return Ok(());
         }
+        self.take_unsealed(candidate, header, next, was_sealed, is_last)
     }
 
     /// Entries that are in no file.
@@ -309,7 +326,7 @@ impl Walk<'_> {
     fn keep(&mut self, candidate: &Candidate, header: SegmentHeader) {
         self.survey.segments.push(Segment {
             path: candidate.path.clone(),
-            file: Arc::clone(&candidate.file),
+            held: candidate.held.clone(),
             size: candidate.size,
             header,
         });
@@ -337,11 +354,17 @@ impl Walk<'_> {
         next: Option<Next>,
         was_sealed: bool,
         is_last: bool,
-    ) {
+    ) -> Result<(), OpenError> {
         let end = self.end(&candidate, &header, next);
         let path = candidate.path.as_path();
-        let file = candidate.file.as_ref();
-        let scanner = Scanner::new(file, path, candidate.size, header, self.opening.seed);
+        let held = candidate.file(self.opening.disk)?;
+        let scanner = Scanner::new(
+            held.as_ref(),
+            path,
+            candidate.size,
+            header,
+            self.opening.seed,
+        );
         let mut scan = scanner.run(end);
         let behind = candidate.size.saturating_sub(scan.end);
         if let Some(error) = scan.contradiction.take() {
@@ -378,12 +401,13 @@ impl Walk<'_> {
                 position: SEGMENT_HEADER_SIZE as u64,
                 size: behind,
             });
-            return;
+            return Ok(());
         }
         let dir = self.opening.options.log_dir();
         let file = SegmentFile::planned(&dir, header.base, candidate.size, header.chain_start);
-        file.set_file(candidate.file);
+        file.set_file(held);
         self.survey.scanned.push((file, scan));
+        Ok(())
     }
 
     fn end(&self, candidate: &Candidate, header: &SegmentHeader, next: Option<Next>) -> End {
