@@ -2,6 +2,7 @@
 
 mod agreement;
 mod check;
+mod chunks;
 mod corruption;
 mod engine;
 mod full;
