@@ -10,14 +10,14 @@ use inkstone_storage::log::{Log, Repair};
 use inkstone_storage::types::Vote;
 
 fn forge(path: &Path, at: usize, value: u64) {
-    let mut bytes = fs::read(path).unwrap();
+    let mut bytes = fs::read(path).expect("readable");
     for slot in [0, 4096] {
         let field = slot + at..slot + at + 8;
         bytes[field].copy_from_slice(&value.to_le_bytes());
         let crc = crc32fast::hash(&bytes[slot..slot + 124]);
         bytes[slot + 124..slot + 128].copy_from_slice(&crc.to_le_bytes());
     }
-    fs::write(path, bytes).unwrap();
+    fs::write(path, bytes).expect("writable");
 }
 
 fn drive(dir: &Path) -> Option<String> {
