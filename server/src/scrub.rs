@@ -169,6 +169,9 @@ impl Task {
         let size = self.pace.step_size();
         let step = move || {
             let outcome = scrubber.step(size);
+            if let Ok(step) = &outcome {
+                scrubber.rebuild_footers(step);
+            }
             (scrubber, outcome)
         };
         let done = self.blocking.run(step).await;

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Weak};
 
-use super::Log;
 use super::segment::{Sealed, damage};
 use super::shared::Shared;
 use super::verify::{Expected, Fault, Faults, Verification};
-use crate::error::ReadError;
+use super::{Log, repair};
+use crate::error::{ReadError, WriteError};
 use crate::format::fields::FormatError;
 
 /// Faults that [`Scrubber::faults`] lists; more are counted.
@@ -106,6 +106,27 @@ impl Scrubber {
             if step.read >= size_max {
                 step.progress = self.progress();
                 return Ok(step);
+            }
+        }
+    }
+
+    /// Builds the rows of footers again that a step found damaged over frames that are whole: nothing of a peer is needed
+    /// for that. A restart does so for the rest of a footer.
+    /// The segments are written anew, whatever the pace, and take the old ones' place on the writer thread; what cannot be
+    /// built again stays damage.
+    pub fn rebuild_footers(&self, step: &ScrubStep) {
+        for (base, (_, faults)) in &self.faults {
+            let is_new = faults.list.iter().any(|fault| step.found.contains(fault));
+            if !is_new || faults.list.iter().any(|fault| fault.entries.is_some()) {
+                continue;
+            }
+            let base = *base;
+            let done = Box::new(move |rebuilt: Result<(), WriteError>| match rebuilt {
+                Ok(()) => tracing::info!(segment = base, "a damaged footer was built again"),
+                Err(error) => tracing::error!(segment = base, %error, "a damaged footer stays"),
+            });
+            if let Err(error) = repair::repair_sealed(&self.shared, base, [], done) {
+                tracing::warn!(segment = base, %error, "a damaged footer cannot be built again");
             }
         }
     }

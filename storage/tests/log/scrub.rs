@@ -286,6 +286,38 @@ fn what_is_repaired_is_no_damage_any_more() {
 }
 
 #[test]
+fn rows_of_a_footer_that_rot_over_whole_frames_are_built_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log, 0, 60);
+    let file = sealed(dir.path())[1].clone();
+    let good = fs::read(&file).unwrap();
+    let frames = frames(&file);
+    let rows = frames.last().unwrap().end;
+    let log_rows = rows + 16 * frames.len() as u64;
+    // What a restart does for the small sections and the trailer, which are read at open.
+    for position in [rows + 4, log_rows - 5, log_rows, log_rows + 9] {
+        flip_in_place(&file, position);
+        let mut scrubber = log.scrubber();
+        let mut found = 0;
+        loop {
+            let step = scrubber.step(4096).unwrap();
+            found += step.found.len();
+            scrubber.rebuild_footers(&step);
+            if step.ended_pass {
+                break;
+            }
+        }
+        assert!(found > 0, "byte {position}");
+        barrier(&log);
+        assert!(fs::read(&file).unwrap() == good, "byte {position}");
+        assert_eq!(pass(&mut scrubber), []);
+        assert_eq!(scrubber.faults(), []);
+        log.verify().unwrap();
+    }
+}
+
+#[test]
 fn a_file_that_is_cut_or_gone_under_a_running_log_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
