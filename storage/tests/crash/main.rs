@@ -27,7 +27,7 @@ use crate::tell::tell;
 /// Images that an ordinary run looks at, at least.
 const IMAGES_MIN: u64 = 50_000;
 /// Workloads of an ordinary run.
-const SEEDS: u64 = 18;
+const SEEDS: u64 = 20;
 
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
