@@ -3,6 +3,7 @@
 //! Promises: `targets` is plain code that a stable compiler runs too: `storage/tests/corruption` runs every committed
 //! seed through it, and lends the directories that `open` starts from. Must not know: libFuzzer; only the binaries do.
 
+#[expect(dead_code, reason = "the images' tests ask for more")]
 #[path = "../../tests/corruption/check.rs"]
 mod check;
 #[expect(dead_code, reason = "the images' tests ask for more")]
