@@ -78,6 +78,18 @@ impl Watermark {
         bytes
     }
 
+    /// Decodes and checks slot 0 or 1. The slots are written in turn: one in the other's place is a copy, and what it took
+    /// the place of may have been the newer.
+    pub fn decode_slot(bytes: &[u8; WATERMARK_SIZE], slot: u64) -> Result<Self, FormatError> {
+        let mark = Self::decode(bytes)?;
+        if mark.sequence % 2 != slot {
+            let sequence = mark.sequence;
+            let what = format!("watermark: sequence {sequence} does not belong in slot {slot}");
+            return Err(FormatError::bad(SEQUENCE_AT, what));
+        }
+        Ok(mark)
+    }
+
     /// Decodes and checks a slot.
     pub fn decode(bytes: &[u8; WATERMARK_SIZE]) -> Result<Self, FormatError> {
         check_envelope(bytes, MAGIC, WATERMARK_VERSION, CRC_AT, "watermark")?;
@@ -130,6 +142,14 @@ mod tests {
         };
         assert_eq!(Watermark::decode(&sample().encode()), Ok(sample()));
         assert_eq!(Watermark::decode(&empty.encode()), Ok(empty));
+    }
+
+    #[test]
+    fn a_slot_in_the_other_s_place_is_bad() {
+        let bytes = sample().encode();
+        assert_eq!(sample().sequence, 5);
+        assert_eq!(Watermark::decode_slot(&bytes, 1), Ok(sample()));
+        assert!(Watermark::decode_slot(&bytes, 0).is_err());
     }
 
     #[test]

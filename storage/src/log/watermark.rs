@@ -84,19 +84,25 @@ impl WatermarkFile {
             group,
             cluster_id: options.identity.cluster_id,
             sequence: 0,
-            is_sure: slots.iter().all(|slot| Watermark::decode(slot).is_ok()),
+            is_sure: false,
         };
-        let found = opened.found(&slots)?;
+        let [even, odd] = &slots;
+        let slots = [
+            Watermark::decode_slot(even, 0),
+            Watermark::decode_slot(odd, 1),
+        ];
+        opened.is_sure = slots.iter().all(Result::is_ok);
+        let found = opened.found(slots)?;
         if let Found::Known(mark) = &found {
             opened.sequence = mark.sequence;
         }
         Ok((opened, found))
     }
 
-    fn found(&self, slots: &[[u8; WATERMARK_SIZE]; 2]) -> Result<Found, OpenError> {
+    fn found(&self, slots: [Result<Watermark, FormatError>; 2]) -> Result<Found, OpenError> {
         let mut newest: Option<Watermark> = None;
         for slot in slots {
-            match Watermark::decode(slot) {
+            match slot {
                 Ok(mark) if newest.is_none_or(|newest| newest.sequence < mark.sequence) => {
                     newest = Some(mark);
                 }

@@ -145,6 +145,8 @@ pub(crate) struct Applied {
     pub(crate) different: BTreeMap<PathBuf, Vec<usize>>,
     /// Whether bytes that were written as they are stand in another place, or are of another time.
     pub(crate) is_displaced: bool,
+    /// Whether it went wrong in more than one place.
+    pub(crate) is_pair: bool,
 }
 
 /// Does to the files what the image says; `None` when nothing is different then.
@@ -169,6 +171,7 @@ pub(crate) fn apply(image: &Image, work: &Workload, foreign: &Workload) -> Optio
         files,
         faults,
         different,
+        is_pair: image.changes.len() > 1,
         is_displaced: image.changes.iter().any(|change| change.damage.displaces()),
     })
 }

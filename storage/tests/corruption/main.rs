@@ -203,6 +203,7 @@ fn an_undamaged_directory_is_whole() {
             faults: Vec::new(),
             different: BTreeMap::new(),
             is_displaced: false,
+            is_pair: false,
         };
         let check = Check {
             work: &suite.work,

@@ -136,6 +136,7 @@ fn check(work: &Workload, frames: &[Frame], files: Files) {
         files,
         // A byte that is added to can become what it was elsewhere.
         is_displaced: true,
+        is_pair: true,
     };
     let size: usize = applied.files.values().map(Vec::len).sum();
     let check = Check {

@@ -20,13 +20,13 @@ impl Check<'_> {
         &self,
         path: &Path,
         distance: u64,
-        decode: impl Fn(&[u8; SIZE]) -> Slot<T>,
+        decode: impl Fn(&[u8; SIZE], u64) -> Slot<T>,
     ) -> io::Result<[Slot<T>; 2]> {
         let file = self.disk.open_to_read(path)?;
-        let read = |at: u64| {
+        let read = |slot: u64| {
             let mut bytes = [0; SIZE];
-            match file.read_at(&mut bytes, at) {
-                Ok(()) => decode(&bytes),
+            match file.read_at(&mut bytes, slot * distance) {
+                Ok(()) => decode(&bytes, slot),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     Err(FormatError::bad(0, "the file ends before the slot does"))
                 }
@@ -36,13 +36,15 @@ impl Check<'_> {
                 }
             }
         };
-        Ok([read(0), read(distance)])
+        Ok([read(0), read(1)])
     }
 
     /// The hard state: the newer slot, if there is a good one.
     pub(super) fn hard_state(&self, path: &Path) -> (FileReport, Option<HardState>) {
         let mut report = self.report(path, FileKind::HardState);
-        let slots = self.slots::<HARD_STATE_SIZE, _>(path, HARD_STATE_SLOT, HardState::decode);
+        let slots = self.slots::<HARD_STATE_SIZE, _>(path, HARD_STATE_SLOT, |bytes, _| {
+            HardState::decode(bytes)
+        });
         let newest = match slots {
             // Both slots are written before a change is answered, one after the other: a crash may leave one bad.
             Ok(slots) => judge(&mut report, path, HARD_STATE_SLOT, slots, true, |state| {
@@ -63,7 +65,7 @@ impl Check<'_> {
         is_new: impl Fn() -> bool,
     ) -> (FileReport, Option<Watermark>) {
         let mut report = self.report(path, FileKind::Watermark);
-        let slots = self.slots::<WATERMARK_SIZE, _>(path, WATERMARK_SLOT, Watermark::decode);
+        let slots = self.slots::<WATERMARK_SIZE, _>(path, WATERMARK_SLOT, Watermark::decode_slot);
         let newest = match slots {
             Ok([Err(FormatError::Bad { .. }), Err(FormatError::Bad { .. })]) if is_new() => {
                 report.set(State::Torn, "a first start was interrupted");
