@@ -6,7 +6,6 @@
 #[expect(dead_code, reason = "the images' tests ask for more")]
 #[path = "../../tests/corruption/check.rs"]
 mod check;
-#[expect(dead_code, reason = "the images' tests ask for more")]
 #[path = "../../tests/corruption/disk.rs"]
 mod disk;
 #[expect(dead_code, reason = "the images' tests ask for more")]
