@@ -330,3 +330,49 @@ fn what_is_written_can_be_read_whether_it_is_synced_and_forgotten_or_not() {
         assert!(disk.free_size(dir).unwrap() > 0);
     });
 }
+
+#[test]
+fn a_file_that_is_opened_to_read_is_the_file_also_when_it_is_gone() {
+    on_both(|disk, dir| {
+        let path = dir.join("file");
+        let missing = disk.open_to_read(&path);
+        assert_eq!(kind(missing), ErrorKind::NotFound);
+        let file = disk.create(&path).unwrap();
+        write(&file, b"abc", 0);
+        let reader = disk.open_to_read(&path).unwrap();
+        write(&file, b"d", 3);
+        assert_eq!(read(&reader), b"abcd");
+        disk.remove(&path).unwrap();
+        assert_eq!(read(&reader), b"abcd");
+        assert_eq!(&reader.map().unwrap()[..], b"abcd");
+    });
+}
+
+#[test]
+fn a_sync_that_is_begun_changes_no_byte() {
+    on_both(|disk, dir| {
+        let file = disk.create(&dir.join("file")).unwrap();
+        write(&file, &[3; 9000], 0);
+        for (position, size) in [(0, 9000), (100, 0), (4096, 1 << 30), (1 << 30, 1)] {
+            file.begin_sync(position, size).unwrap();
+        }
+        assert_eq!(read(&file), [3; 9000]);
+        file.sync().unwrap();
+        assert_eq!(read(&file), [3; 9000]);
+    });
+}
+
+#[test]
+fn a_map_that_lets_go_of_memory_has_its_bytes_all_the_same() {
+    on_both(|disk, dir| {
+        let file = disk.create(&dir.join("file")).unwrap();
+        let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(20_000).collect();
+        write(&file, &bytes, 0);
+        file.sync().unwrap();
+        let map = file.map().unwrap();
+        for (position, size) in [(0, 20_000), (5000, 100), (19_999, 1 << 30), (1 << 30, 1)] {
+            map.forget(position, size).unwrap();
+            assert_eq!(&map[..], bytes, "{size} at {position}");
+        }
+    });
+}

@@ -272,3 +272,12 @@ fn a_removed_file_that_comes_back_holds_what_was_synced() {
     let image = crash(&disk, &policy(Unsynced::None, Names::Lost));
     assert_eq!(image.read(&path("file")).unwrap()[..512], [2; 512]);
 }
+
+#[test]
+fn a_sync_that_was_only_begun_makes_nothing_durable() {
+    let (disk, file) = disk();
+    write(&file, 2, 0, 512);
+    file.begin_sync(0, 512).unwrap();
+    let image = crash(&disk, &policy(Unsynced::None, Names::Lost));
+    assert_eq!(image.read(&path("file")).unwrap(), [1; 4096]);
+}
