@@ -10,7 +10,7 @@ use inkstone_storage::error::OpenError;
 use inkstone_storage::io::{Disk as _, RealDisk};
 use inkstone_storage::log::check::{CheckError, FileKind, FileReport, State, check};
 use inkstone_storage::log::{DirLock, Log};
-use inkstone_storage::types::{BatchOutcome, Identity, LogId, NO_CLUSTER, Vote};
+use inkstone_storage::types::{Identity, LogId, NO_CLUSTER, Vote};
 
 const LOG: LogId = LogId(4);
 
@@ -25,21 +25,7 @@ fn data(dir: &Path) {
         committed: true,
     };
     wait(|done| log.save_vote(vote, done)).expect("saved");
-    fill(&log, 0, 50);
-}
-
-fn fill(log: &Log, first: u64, count: u64) {
-    for index in first..first + count {
-        let bodies = vec![noise(index, 700), format!("record of {index}").into_bytes()];
-        append(log, vec![batches(index, &[(LOG, bodies)])]);
-        if log.is_boundary(index) {
-            log.seal(index, checkpoint(index - 1));
-        }
-        let base_offset = 2 * index;
-        log.note_applied(index, &[BatchOutcome::Taken { base_offset }])
-            .expect("readable");
-    }
-    barrier(log);
+    fill(&log, LOG, 0, 50);
 }
 
 fn reports(dir: &Path) -> Vec<FileReport> {
@@ -375,7 +361,7 @@ fn files_of_another_cluster_or_node_are_foreign() {
         node_id: 77,
     };
     let log = Log::open(theirs).unwrap();
-    fill(&log, 0, 50);
+    fill(&log, LOG, 0, 50);
     log.save_snapshot(&checkpoint(7)).unwrap();
     drop(log);
     fs::copy(

@@ -9,24 +9,9 @@ use std::sync::{Arc, Mutex};
 use crate::support::*;
 use inkstone_storage::io::{Disk, DiskFile, Map, RealDisk};
 use inkstone_storage::log::{Fault, Log, ScrubStep, Scrubber};
-use inkstone_storage::types::{BatchOutcome, LogId};
+use inkstone_storage::types::LogId;
 
 const LOG: LogId = LogId(4);
-
-/// Appends entries of one batch of two records each; seals at boundaries.
-fn fill(log: &Log, first: u64, count: u64) {
-    for index in first..first + count {
-        let bodies = vec![noise(index, 700), format!("record of {index}").into_bytes()];
-        append(log, vec![batches(index, &[(LOG, bodies)])]);
-        if log.is_boundary(index) {
-            log.seal(index, checkpoint(index - 1));
-        }
-        let base_offset = 2 * index;
-        log.note_applied(index, &[BatchOutcome::Taken { base_offset }])
-            .expect("readable");
-    }
-    barrier(log);
-}
 
 /// The sealed segments: all but the last.
 fn sealed(dir: &Path) -> Vec<PathBuf> {
@@ -95,7 +80,7 @@ fn frames(file: &Path) -> Vec<Range<u64>> {
 fn a_pass_verifies_every_byte_of_all_sealed_segments_in_steps_that_are_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 80);
+    fill(&log, LOG, 0, 80);
     let total: u64 = sealed(dir.path()).iter().map(|file| size(file)).sum();
     let mut scrubber = log.scrubber();
     for _ in 0..2 {
@@ -128,7 +113,7 @@ fn a_log_without_a_sealed_segment_has_nothing_to_scrub() {
         ..ScrubStep::default()
     };
     assert_eq!(log.scrubber().step(1).unwrap(), ended);
-    fill(&log, 0, 3);
+    fill(&log, LOG, 0, 3);
     assert_eq!(log.scrubber().step(1).unwrap(), ended);
 }
 
@@ -136,7 +121,7 @@ fn a_log_without_a_sealed_segment_has_nothing_to_scrub() {
 fn every_wrong_byte_is_found_and_the_entry_that_it_takes_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 50);
+    fill(&log, LOG, 0, 50);
     let file = sealed(dir.path())[1].clone();
     let base = base(&file);
     let frames = frames(&file);
@@ -181,7 +166,7 @@ fn every_wrong_byte_is_found_and_the_entry_that_it_takes_is_named() {
 fn a_byte_of_padding_that_is_not_zero_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 50);
+    fill(&log, LOG, 0, 50);
     let file = sealed(dir.path())[0].clone();
     let bytes = fs::read(&file).unwrap();
     let mut padded = 0;
@@ -203,7 +188,7 @@ fn a_byte_of_padding_that_is_not_zero_is_found() {
 fn several_damaged_entries_of_a_segment_are_all_named_and_neighbours_as_a_range() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 60);
+    fill(&log, LOG, 0, 60);
     let files = sealed(dir.path());
     let base = base(&files[0]);
     let frames = frames(&files[0]);
@@ -232,7 +217,7 @@ fn several_damaged_entries_of_a_segment_are_all_named_and_neighbours_as_a_range(
 fn without_intact_rows_the_entries_between_whole_frames_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 40);
+    fill(&log, LOG, 0, 40);
     let file = sealed(dir.path())[0].clone();
     let frames = frames(&file);
     let footer = frames.last().unwrap().end;
@@ -265,7 +250,7 @@ fn without_intact_rows_the_entries_between_whole_frames_are_named() {
 fn what_is_repaired_is_no_damage_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 60);
+    fill(&log, LOG, 0, 60);
     let file = sealed(dir.path())[1].clone();
     let index = base(&file) + 2;
     let good = log.entries(index, index + 1, 0).unwrap();
@@ -289,7 +274,7 @@ fn what_is_repaired_is_no_damage_any_more() {
 fn rows_of_a_footer_that_rot_over_whole_frames_are_built_again() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 60);
+    fill(&log, LOG, 0, 60);
     let file = sealed(dir.path())[1].clone();
     let good = fs::read(&file).unwrap();
     let frames = frames(&file);
@@ -321,7 +306,7 @@ fn rows_of_a_footer_that_rot_over_whole_frames_are_built_again() {
 fn a_file_that_is_cut_or_gone_under_a_running_log_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 60);
+    fill(&log, LOG, 0, 60);
     let files = sealed(dir.path());
     let frames = frames(&files[0]);
     let file = RealDisk.open(&files[0]).unwrap();
@@ -344,7 +329,7 @@ fn a_file_that_is_cut_or_gone_under_a_running_log_is_damage() {
 fn what_is_purged_meanwhile_is_skipped_and_what_is_sealed_meanwhile_is_taken_in() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    fill(&log, 0, 60);
+    fill(&log, LOG, 0, 60);
     let files = sealed(dir.path());
     for file in &files[..2] {
         flip_in_place(file, 9);
@@ -354,7 +339,7 @@ fn what_is_purged_meanwhile_is_skipped_and_what_is_sealed_meanwhile_is_taken_in(
     assert!(!step.ended_pass);
     // The first is known to be damaged, or about to be; the second is not reached.
     purge(&log, id(base(&files[2]) - 1));
-    fill(&log, 60, 20);
+    fill(&log, LOG, 60, 20);
     let total: u64 = sealed_sizes(dir.path());
     let mut found = step.found;
     let seen = loop {
@@ -466,7 +451,7 @@ fn a_sector_that_the_disk_does_not_read_is_damage_of_its_entries_alone() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Unreadable::default();
     let log = Log::open_on(Arc::new(disk.clone()), options(dir.path())).unwrap();
-    fill(&log, 0, 50);
+    fill(&log, LOG, 0, 50);
     let file = sealed(dir.path())[1].clone();
     let base = base(&file);
     let frames = frames(&file);

@@ -11,7 +11,9 @@ use inkstone_storage::error::{Damage, OpenError, WriteError};
 use inkstone_storage::format::batch::{EncodedBatch, join};
 use inkstone_storage::io::{Disk, DiskFile, Map, RealDisk};
 use inkstone_storage::log::{Checkpoint, Done, Log, LogOptions, Spare};
-use inkstone_storage::types::{Entry, EntryId, EntryKind, Identity, LogId, NewRecord};
+use inkstone_storage::types::{
+    BatchOutcome, Entry, EntryId, EntryKind, Identity, LogId, NewRecord,
+};
 
 pub(crate) const HEADER: usize = 4096;
 
@@ -135,6 +137,21 @@ pub(crate) fn purge(log: &Log, id: EntryId) {
 /// Waits until the writer has done all that was asked of it.
 pub(crate) fn barrier(log: &Log) {
     append(log, Vec::new());
+}
+
+/// Appends entries of one batch of two records each to a log, applies them, and seals at boundaries.
+pub(crate) fn fill(log: &Log, to: LogId, first: u64, count: u64) {
+    for index in first..first + count {
+        let bodies = vec![noise(index, 700), format!("record of {index}").into_bytes()];
+        append(log, vec![batches(index, &[(to, bodies)])]);
+        if log.is_boundary(index) {
+            log.seal(index, checkpoint(index - 1));
+        }
+        let base_offset = 2 * index;
+        log.note_applied(index, &[BatchOutcome::Taken { base_offset }])
+            .expect("readable");
+    }
+    barrier(log);
 }
 
 pub(crate) fn checkpoint(index: u64) -> Checkpoint {
