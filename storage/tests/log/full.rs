@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::hooked::{Fault, HookedDisk, QuotaDisk};
 use crate::support::*;
+use crate::tell::tell;
 use inkstone_storage::error::WriteErrorKind;
 use inkstone_storage::io::{Disk, RealDisk};
 use inkstone_storage::log::{Log, LogOptions, Spare};
@@ -191,9 +192,9 @@ fn nothing_acknowledged_is_lost_on_a_small_tmpfs_that_fills_up() {
         Err(error) => Some(format!("unshare: {error}")),
     };
     if let Some(why) = refused {
-        println!(
+        tell(&format!(
             "NOT RUN on a tmpfs: this process may not mount one ({why}); only the counting disk was filled"
-        );
+        ));
         return;
     }
     let program = env::current_exe().unwrap();

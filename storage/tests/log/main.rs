@@ -17,3 +17,5 @@ mod rot;
 mod scrub;
 mod spare;
 mod support;
+#[path = "../tell/mod.rs"]
+mod tell;

@@ -8,6 +8,7 @@ use std::process::Command;
 use inkstone_storage::search::{Feeder, IndexError};
 
 use crate::index::{LOG, find, open_at, record};
+use crate::tell::tell;
 
 /// The small disk in a child of this test.
 const TMPFS: &str = "INKSTONE_TEST_TMPFS";
@@ -36,7 +37,9 @@ fn an_index_whose_disk_filled_up_goes_on_where_it_was_committed() {
         Err(error) => Some(format!("unshare: {error}")),
     };
     if let Some(why) = refused {
-        println!("NOT RUN: this process may not mount a tmpfs ({why})");
+        tell(&format!(
+            "NOT RUN: this process may not mount a tmpfs ({why})"
+        ));
         return;
     }
     let program = env::current_exe().unwrap();

@@ -13,3 +13,5 @@ mod index;
 mod paging;
 #[cfg(test)]
 mod property;
+#[path = "../tell/mod.rs"]
+mod tell;
