@@ -15,7 +15,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::blocking::Blocking;
 use crate::clock::Clock;
-use crate::grpc::{Beside, Services, admin};
+use crate::grpc::{Beside, Services, logs};
 use crate::indexer::{Indexer, IndexerOptions};
 use crate::raft::{GROUP, Group, GroupOptions, Member, Timings};
 use crate::scrub::Scrub;
@@ -94,7 +94,7 @@ impl LoneNode {
             name: LOG.to_owned(),
             ..CreateLogRequest::default()
         };
-        admin::create_log(services, &MetadataMap::new(), create)
+        logs::create_log(services, &MetadataMap::new(), create)
             .await
             .expect("created");
         // Opened: it has seen the first entry, which holds no record.

@@ -1,16 +1,18 @@
 //! The gRPC services that clients call: what they share, and the router that serves them.
 //!
-//! One verb, one file: `append`, `read`, `search`, `admin`. Read `service` first (which call goes where), then
+//! One verb, one file: `append`, `read`, `search`, `logs`, `cluster`. Read `service` first (which call goes where), then
 //! `error` (what a caller is told), then the verbs. Must not know: openraft, files, how a node is started.
 
 mod admin;
 mod append;
+mod cluster;
 mod consistency;
 mod convert;
 mod deadline;
 mod error;
 mod leader;
 mod limits;
+mod logs;
 #[cfg(test)]
 mod lone_node;
 pub mod peer;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::discovery::{Discovery, PROTOCOL};
-use crate::grpc::{Services, admin, append, search};
+use crate::grpc::{Services, admin, append, cluster, search};
 use crate::raft::types::{RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
 use crate::raft::{GROUP, Group, snapshot};
@@ -318,14 +318,16 @@ impl Peer for PeerService {
         Ok(Response::new(response))
     }
 
-    async fn forward_create_log(
+    async fn forward_admin(
         &self,
-        request: Request<peer::ForwardCreateLogRequest>,
-    ) -> Answer<v1::CreateLogResponse> {
-        let request = request.into_inner();
-        let services = self.for_message(request.header.as_ref())?;
-        let response = admin::create_log_here(services, required(request.request)?).await?;
-        Ok(Response::new(response))
+        request: Request<peer::ForwardAdminRequest>,
+    ) -> Answer<peer::ForwardAdminResponse> {
+        let message = request.into_inner();
+        let services = self.for_message(message.header.as_ref())?;
+        let response = admin::carry_out_here(services, required(message.request)?).await?;
+        Ok(Response::new(peer::ForwardAdminResponse {
+            response: Some(response),
+        }))
     }
 
     async fn forward_search(
@@ -343,6 +345,6 @@ impl Peer for PeerService {
         request: Request<peer::NodeStatusRequest>,
     ) -> Answer<v1::NodeStatus> {
         let services = self.for_message(request.get_ref().header.as_ref())?;
-        Ok(Response::new(admin::node_status_here(services)))
+        Ok(Response::new(cluster::node_status_here(services)))
     }
 }

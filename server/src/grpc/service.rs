@@ -10,7 +10,7 @@ use inkstone_proto::v1::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::grpc::{Services, admin, append, read, search};
+use crate::grpc::{Services, append, cluster, logs, read, search};
 
 #[tonic::async_trait]
 impl Logs for Services {
@@ -69,7 +69,7 @@ impl Admin for Services {
         request: Request<CreateLogRequest>,
     ) -> Result<Response<CreateLogResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        admin::create_log(self, &metadata, request)
+        logs::create_log(self, &metadata, request)
             .await
             .map(Response::new)
     }
@@ -79,7 +79,7 @@ impl Admin for Services {
         request: Request<ListLogsRequest>,
     ) -> Result<Response<ListLogsResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        admin::list_logs(self, &metadata, &request)
+        logs::list_logs(self, &metadata, &request)
             .await
             .map(Response::new)
     }
@@ -89,7 +89,7 @@ impl Admin for Services {
         request: Request<GetLogRequest>,
     ) -> Result<Response<GetLogResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        admin::get_log(self, &metadata, &request)
+        logs::get_log(self, &metadata, &request)
             .await
             .map(Response::new)
     }
@@ -98,6 +98,6 @@ impl Admin for Services {
         &self,
         _request: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
-        Ok(Response::new(admin::cluster_status(self).await))
+        Ok(Response::new(cluster::cluster_status(self).await))
     }
 }

@@ -197,7 +197,7 @@ fn outcomes(result: ClientWriteResult<TypeConfig>) -> Result<Vec<BatchAnswer>, P
             Applied::Batches(answers) => Ok(answers),
             other => Err(unknown(&format!("batches were answered with {other:?}"))),
         },
-        Err(error) => Err(super::propose_error(error)),
+        Err(error) => Err(crate::raft::error::propose_error(error)),
     }
 }
 

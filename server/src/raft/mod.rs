@@ -1,10 +1,12 @@
 //! The Raft group as the rest of the server sees it: propose, confirm a read, look at the small state.
 //!
 //! Read `types` (how openraft is filled in), `log_store` (the store as openraft's log), `state` and `state_machine`
-//! (what entries do), `ingest` (appends on their way in), `read_index` (linearizable reads on any node), `network` and
+//! (what entries do), `ingest` (appends on their way in), `command`
+//! (what else is proposed), `read_index` (linearizable reads on any node), `network` and
 //! `peers` (the other members), `wire` (protobuf). Nothing outside this folder and `grpc/peer.rs` names openraft.
 //! Must not know: gRPC services, tantivy.
 
+mod command;
 mod error;
 mod ingest;
 mod log_store;
@@ -32,7 +34,6 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
 use parking_lot::RwLock;
-use prost::Message;
 use tonic::transport::Channel;
 
 use crate::blocking::Blocking;
@@ -47,14 +48,14 @@ pub use settings::Timings;
 pub use state::{LogInfo, Receipt, Refusal};
 pub use types::Member;
 
-use error::{forwarded, propose_error};
+use error::forwarded;
 use ingest::Ingest;
 use log_store::LogStore;
 use network::Network;
 use settings::raft_config;
 use state::State;
 use state_machine::StateMachine;
-use types::{Proposal, ProposalKind, Raft};
+use types::Raft;
 
 /// Threads that read the log for replication, apply and snapshots, and places to wait for one: more than one reader for
 /// each peer and apply, so that none is ever refused.
@@ -212,41 +213,6 @@ impl Group {
                 leader: Some(leader),
             }),
             Leader::Unknown => Err(ProposeError::NotLeader { leader: None }),
-        }
-    }
-
-    /// Creates a log: its info, and whether it is new. Only where this node leads.
-    pub async fn create_log(&self, name: &str) -> Result<(LogInfo, bool), ProposeError> {
-        self.inner.log.check_space()?;
-        let create = peer::CreateLog {
-            name: name.to_owned(),
-            time: self.inner.clock.unix_nanos(),
-        };
-        let command = peer::Command {
-            command: Some(peer::command::Command::CreateLog(create)),
-        };
-        let payload = command.encode_to_vec().into();
-        let proposal = Proposal {
-            kind: ProposalKind::Command,
-            payload,
-        };
-        // In a task of its own: a client that goes away does not cancel the command.
-        let raft = self.inner.raft.clone();
-        let proposed = tokio::spawn(async move { raft.client_write(proposal).await });
-        match proposed.await {
-            Ok(Ok(response)) => match response.data {
-                types::Applied::Log(info, created) => Ok((info, created)),
-                other => Err(ProposeError::Unknown {
-                    why: format!("answered with {other:?}"),
-                }),
-            },
-            Ok(Err(RaftError::APIError(error))) => Err(propose_error(error)),
-            Ok(Err(RaftError::Fatal(fatal))) => Err(ProposeError::Unknown {
-                why: fatal.to_string(),
-            }),
-            Err(error) => Err(ProposeError::Unknown {
-                why: error.to_string(),
-            }),
         }
     }
 
