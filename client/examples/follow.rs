@@ -45,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
             ReadEvent::CaughtUp { next_offset } => {
                 writeln!(out, "(waiting for offset {next_offset})")?;
             }
-            ReadEvent::Heartbeat { .. } => {}
+            ReadEvent::View { .. } | ReadEvent::Heartbeat { .. } => {}
         }
     }
     Ok(())

@@ -41,7 +41,7 @@ impl Client {
     ///     match event {
     ///         ReadEvent::Records(records) => println!("{} records", records.len()),
     ///         ReadEvent::Gap(gap) => println!("{} to {} can't be read", gap.from, gap.to),
-    ///         ReadEvent::CaughtUp { .. } | ReadEvent::Heartbeat { .. } => {}
+    ///         ReadEvent::View { .. } | ReadEvent::CaughtUp { .. } | ReadEvent::Heartbeat { .. } => {}
     ///     }
     /// }
     /// # Ok(())
@@ -232,6 +232,7 @@ impl Reader {
             rest.consistency = match rest.consistency {
                 Consistency::Stale => Consistency::AtLeast(next),
                 Consistency::AtLeast(offset) => Consistency::AtLeast(offset.max(next)),
+                Consistency::Lease => Consistency::Lease,
                 Consistency::Linearizable => Consistency::Linearizable,
             };
         }
@@ -266,6 +267,7 @@ impl Reader {
                 self.next = Some(gap.to.max(self.next.unwrap_or(0)));
                 ReadEvent::Gap(gap)
             }
+            ReadEvent::View { .. } => event,
             ReadEvent::CaughtUp { next_offset } | ReadEvent::Heartbeat { next_offset } => {
                 // Before the first record this is where the read stands; later the records say it.
                 self.next.get_or_insert(next_offset);

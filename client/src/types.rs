@@ -238,6 +238,9 @@ pub enum Consistency {
     Stale,
     /// At least up to this offset ([`Receipt::next_offset`]): read your own writes.
     AtLeast(u64),
+    /// As linearizable, but the leader relies on its lease instead of asking a majority: quicker, and right only while
+    /// the clocks of all nodes run about equally fast and no process stands still between two steps of an answer.
+    Lease,
     /// Everything that was acknowledged before the request was made, whichever node is asked.
     #[default]
     Linearizable,
@@ -319,6 +322,14 @@ pub enum ReadEvent {
         /// The offset that the log's next record will get.
         next_offset: u64,
     },
+    /// How current a stale read is; the first event of one, and of no other.
+    View {
+        /// The offset behind the last record that the server had when the read began.
+        next_offset: u64,
+        /// Everything acknowledged before this time is there: nanoseconds since the Unix epoch, by the leader's clock;
+        /// `None`: the server has not heard from a leader since it started.
+        as_of_time: Option<i64>,
+    },
     /// Nothing new for a while; the connection lives. When following only.
     Heartbeat {
         /// The offset that the log's next record will get.
@@ -357,6 +368,9 @@ pub struct Tail {
     pub next_offset: u64,
     /// When the last append was taken; `None`: the log is empty.
     pub last_append_time: Option<i64>,
+    /// For [`Consistency::Stale`]: everything acknowledged before this time is covered, in nanoseconds since the Unix
+    /// epoch by the leader's clock; `None`: not known.
+    pub as_of_time: Option<i64>,
 }
 
 /// What a search does when the wait for its consistency runs out.

@@ -158,6 +158,7 @@ pub(crate) fn consistency(consistency: Consistency) -> (v1::Consistency, u64) {
     match consistency {
         Consistency::Stale => (v1::Consistency::Stale, 0),
         Consistency::AtLeast(offset) => (v1::Consistency::AtLeast, offset),
+        Consistency::Lease => (v1::Consistency::Lease, 0),
         Consistency::Linearizable => (v1::Consistency::Linearizable, 0),
     }
 }
@@ -205,6 +206,10 @@ pub(crate) fn read_event(wire: v1::ReadResponse) -> Option<ReadEvent> {
         Event::Heartbeat(mark) => ReadEvent::Heartbeat {
             next_offset: mark.next_offset,
         },
+        Event::View(view) => ReadEvent::View {
+            next_offset: view.next_offset,
+            as_of_time: (view.as_of_time != 0).then_some(view.as_of_time),
+        },
     })
 }
 
@@ -214,6 +219,7 @@ impl From<v1::TailResponse> for Tail {
             first_offset: wire.first_offset,
             next_offset: wire.next_offset,
             last_append_time: (wire.last_append_time != 0).then_some(wire.last_append_time),
+            as_of_time: (wire.as_of_time != 0).then_some(wire.as_of_time),
         }
     }
 }

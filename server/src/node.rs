@@ -29,7 +29,7 @@ use crate::discovery::{Discovery, Misplaced, Step};
 use crate::grpc::peer::PeerService;
 use crate::grpc::{Beside, Services};
 use crate::indexer::{Indexer, IndexerOptions};
-use crate::raft::{Fatal, GROUP, Group, GroupOptions, Leader, Member, Timings};
+use crate::raft::{Fatal, GROUP, Group, GroupOptions, Leader, Member, Proof, Timings};
 use crate::scrub::Scrub;
 
 /// Between rounds of discovery.
@@ -361,7 +361,8 @@ async fn take_part(
             group.initialize(members).await?;
         }
         // A leader is known from before a restart, too: only one that answers is one.
-        if group.leader() != Leader::Unknown && group.linearize(LEADER_ANSWER).await.is_ok() {
+        let answers = group.linearize(Proof::Majority, LEADER_ANSWER);
+        if group.leader() != Leader::Unknown && answers.await.is_ok() {
             return Ok(());
         }
         let step = discovery.round().await?;

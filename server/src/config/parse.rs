@@ -194,14 +194,14 @@ fn bootstrap_expect(field: &Field<'_>, seeds: &[String]) -> Result<usize, Config
 
 fn raft<'a>(field: &impl Fn(&'static str) -> Field<'a>) -> Result<RaftConfig, ConfigError> {
     const MS: (u64, u64) = (10, 60_000);
-    let heartbeat = field("raft.heartbeat_ms").millis(250, MS)?;
-    let election_min = field("raft.election_min_ms").millis(1_500, MS)?;
-    let election_max = field("raft.election_max_ms").millis(3_000, MS)?;
-    if election_min < heartbeat * 2 {
+    let heartbeat = field("raft.heartbeat_ms").millis(100, MS)?;
+    let election_min = field("raft.election_min_ms").millis(1_000, MS)?;
+    let election_max = field("raft.election_max_ms").millis(1_500, MS)?;
+    if election_min < heartbeat * 4 {
         let found = election_min.as_millis().to_string();
         let allowed = format!(
-            "at least twice raft.heartbeat_ms, that is {} or more: one late heartbeat is no reason for an election",
-            (heartbeat * 2).as_millis()
+            "at least four times raft.heartbeat_ms, that is {} or more: a late heartbeat is no reason for an election",
+            (heartbeat * 4).as_millis()
         );
         return Err(field("raft.election_min_ms").wrong(found, allowed));
     }
@@ -210,6 +210,15 @@ fn raft<'a>(field: &impl Fn(&'static str) -> Field<'a>) -> Result<RaftConfig, Co
         let allowed = format!(
             "more than raft.election_min_ms, which is {}: the nodes draw their patience from between the two",
             election_min.as_millis()
+        );
+        return Err(field("raft.election_max_ms").wrong(found, allowed));
+    }
+    let widest = election_min.saturating_sub(heartbeat) * 2;
+    if election_max >= widest {
+        let found = election_max.as_millis().to_string();
+        let allowed = format!(
+            "less than {}, twice what raft.election_min_ms is longer than raft.heartbeat_ms: a leader's lease is half of it",
+            widest.as_millis()
         );
         return Err(field("raft.election_max_ms").wrong(found, allowed));
     }

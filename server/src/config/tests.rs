@@ -23,9 +23,9 @@ fn the_defaults_are_allowed_and_what_the_design_says() {
     assert_eq!(config.client_listen.to_string(), "127.0.0.1:7420");
     assert_eq!(config.peer_listen.to_string(), "127.0.0.1:7421");
     assert_eq!(config.log.segment_size, 128 << 20);
-    assert_eq!(config.raft.heartbeat, Duration::from_millis(250));
-    assert_eq!(config.raft.election_min, Duration::from_millis(1_500));
-    assert_eq!(config.raft.election_max, Duration::from_secs(3));
+    assert_eq!(config.raft.heartbeat, Duration::from_millis(100));
+    assert_eq!(config.raft.election_min, Duration::from_secs(1));
+    assert_eq!(config.raft.election_max, Duration::from_millis(1_500));
     assert_eq!(config.search.commit_interval, Duration::from_secs(1));
     assert!(config.search.enabled && config.seeds.is_empty() && config.bootstrap_expect == 1);
 }
@@ -35,7 +35,7 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
     let heartbeat = Key::named("raft.heartbeat_ms").expect("a key");
     let tail = Key::named("log.tail_size").expect("a key");
     let below =
-        file("[raft]\nheartbeat_ms = 100\nelection_min_ms = 900\n[log]\ntail_size = '8MiB'")
+        file("[raft]\nheartbeat_ms = 100\nelection_min_ms = 1300\n[log]\ntail_size = '8MiB'")
             .expect("well-formed");
     let mut environment = Settings::default();
     environment.set(
@@ -45,12 +45,12 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
     );
     environment.set(tail, "16MiB".to_owned(), Origin::Environment(tail.env));
     let mut flags = Settings::default();
-    flags.set(heartbeat, "300".to_owned(), Origin::Flag(heartbeat.flag));
+    flags.set(heartbeat, "250".to_owned(), Origin::Flag(heartbeat.flag));
     let config = Config::from_settings(&flags.over(environment).over(below)).expect("allowed");
-    assert_eq!(config.raft.heartbeat, Duration::from_millis(300));
+    assert_eq!(config.raft.heartbeat, Duration::from_millis(250));
     assert_eq!(config.log.tail_size, 16 << 20);
-    assert_eq!(config.raft.election_min, Duration::from_millis(900));
-    assert_eq!(config.raft.election_max, Duration::from_secs(3));
+    assert_eq!(config.raft.election_min, Duration::from_millis(1_300));
+    assert_eq!(config.raft.election_max, Duration::from_millis(1_500));
 }
 
 #[test]
@@ -126,8 +126,9 @@ fn every_bound_holds() {
         ("log.free_size_min", "some"),
         ("raft.heartbeat_ms", "1"),
         ("raft.heartbeat_ms", "1000"),
-        ("raft.election_min_ms", "400"),
-        ("raft.election_max_ms", "1500"),
+        ("raft.election_min_ms", "399"),
+        ("raft.election_max_ms", "1000"),
+        ("raft.election_max_ms", "1800"),
         ("search.enabled", "yes"),
         ("search.commit_interval_ms", "10"),
         ("search.writer_memory", "1MiB"),

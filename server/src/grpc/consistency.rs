@@ -8,14 +8,18 @@ use tonic::Status;
 
 use crate::grpc::deadline::Deadline;
 use crate::grpc::{Services, error};
-use crate::raft::LogInfo;
+use crate::raft::{LogInfo, Proof};
 
 /// Returns once everything that was acknowledged before the call is visible here: the index up to which that is.
-pub(crate) async fn linearize(services: &Services, deadline: Deadline) -> Result<u64, Status> {
+pub(crate) async fn linearize(
+    services: &Services,
+    proof: Proof,
+    deadline: Deadline,
+) -> Result<u64, Status> {
     let remaining = deadline.remaining(services.clock);
     services
         .group
-        .linearize(remaining)
+        .linearize(proof, remaining)
         .await
         .map_err(error::read_index)
 }
@@ -29,7 +33,17 @@ pub(crate) async fn known_log(
     if let Some(info) = services.group.log_info(name) {
         return Ok(info);
     }
-    linearize(services, deadline).await?;
+    linearized_log(services, name, Proof::Majority, deadline).await
+}
+
+/// The log of that name, as of the call.
+async fn linearized_log(
+    services: &Services,
+    name: &str,
+    proof: Proof,
+    deadline: Deadline,
+) -> Result<LogInfo, Status> {
+    linearize(services, proof, deadline).await?;
     services
         .group
         .log_info(name)
@@ -49,12 +63,9 @@ pub(crate) async fn visible_log(
             let info = known_log(services, name, deadline).await?;
             wait_for_offset(services, info, at_least_offset, deadline).await
         }
+        Consistency::Lease => linearized_log(services, name, Proof::Lease, deadline).await,
         Consistency::Linearizable | Consistency::Unspecified => {
-            linearize(services, deadline).await?;
-            services
-                .group
-                .log_info(name)
-                .ok_or_else(|| error::log_not_found(name))
+            linearized_log(services, name, Proof::Majority, deadline).await
         }
     }
 }

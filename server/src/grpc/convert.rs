@@ -259,7 +259,7 @@ pub(crate) fn consistency(number: i32) -> Result<v1::Consistency, Status> {
         Ok(v1::Consistency::Unspecified) => Ok(v1::Consistency::Linearizable),
         Ok(known) => Ok(known),
         Err(_) => Err(error::invalid(format!(
-            "consistency is {number}; 1 (STALE), 2 (AT_LEAST) and 3 (LINEARIZABLE) are known"
+            "consistency is {number}; 1 (STALE), 2 (AT_LEAST), 3 (LINEARIZABLE) and 4 (LEASE) are known"
         ))),
     }
 }

@@ -12,6 +12,7 @@ use crate::grpc::consistency::linearize;
 use crate::grpc::deadline::Deadline;
 use crate::grpc::limits::{READ_TIMEOUT, READ_TIMEOUT_MAX};
 use crate::grpc::{Services, convert, error};
+use crate::raft::Proof;
 
 /// Creates a log, whichever node leads. Like an append it is not cancelled by a client that goes.
 pub(crate) async fn create_log(
@@ -47,7 +48,7 @@ pub(crate) async fn list_logs(
     metadata: &MetadataMap,
     request: &ListLogsRequest,
 ) -> Result<ListLogsResponse, Status> {
-    linearize(services, read_deadline(services, metadata)).await?;
+    linearize(services, Proof::Majority, read_deadline(services, metadata)).await?;
     let logs = services
         .group
         .logs()
@@ -65,7 +66,7 @@ pub(crate) async fn get_log(
     request: &GetLogRequest,
 ) -> Result<GetLogResponse, Status> {
     convert::check_log_name(&request.name)?;
-    linearize(services, read_deadline(services, metadata)).await?;
+    linearize(services, Proof::Majority, read_deadline(services, metadata)).await?;
     let info = services
         .group
         .log_info(&request.name)

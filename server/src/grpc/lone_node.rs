@@ -17,7 +17,7 @@ use crate::blocking::Blocking;
 use crate::clock::Clock;
 use crate::grpc::{Beside, Services, logs};
 use crate::indexer::{Indexer, IndexerOptions};
-use crate::raft::{GROUP, Group, GroupOptions, Member, Timings};
+use crate::raft::{GROUP, Group, GroupOptions, Member, Proof, Timings};
 use crate::scrub::Scrub;
 use crate::tail::Applied;
 
@@ -89,7 +89,11 @@ impl LoneNode {
         let services = &node.services;
         let members = BTreeMap::from([(NODE, member())]);
         services.group.initialize(members).await.expect("new");
-        services.group.linearize(PATIENCE).await.expect("it leads");
+        services
+            .group
+            .linearize(Proof::Majority, PATIENCE)
+            .await
+            .expect("it leads");
         let create = CreateLogRequest {
             name: LOG.to_owned(),
             ..CreateLogRequest::default()
@@ -164,7 +168,7 @@ async fn open_group(dir: &TempDir, clock: Clock) -> Group {
         member: member(),
         timings: Timings {
             heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(150),
+            election_min: Duration::from_millis(250),
             election_max: Duration::from_millis(300),
         },
         clock,

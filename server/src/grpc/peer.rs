@@ -3,6 +3,7 @@
 //! Promises: a message of another cluster, group or node is refused before anything looks into it; what is malformed
 //! never reaches openraft; a forwarded request is never forwarded again. Must not know: files.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -20,7 +21,7 @@ use crate::discovery::{Discovery, PROTOCOL};
 use crate::grpc::{Services, admin, append, cluster, search};
 use crate::raft::types::{RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
-use crate::raft::{GROUP, Group, snapshot};
+use crate::raft::{GROUP, Group, Proof, snapshot};
 
 /// What the peer service answers from. The group's services come later than the port: a node that is in no cluster yet
 /// answers only `Hello`.
@@ -31,6 +32,9 @@ pub struct PeerService {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+/// What the sender said of itself in the appends that are not answered yet, in order: committed index and `as_of`.
+/// openraft has few of them under way at a time.
+type Told = Arc<Mutex<VecDeque<(u64, i64)>>>;
 type AppendStream =
     Pin<Box<dyn Stream<Item = Result<peer::AppendEntriesResponse, Status>> + Send + 'static>>;
 
@@ -105,12 +109,17 @@ fn failed(error: &dyn ToString) -> Status {
 /// One message of an append stream, checked, once there is room for it: a disk that stalls holds the sender back.
 async fn take_append(
     group: Group,
+    told: Told,
     message: Result<peer::AppendEntriesRequest, Status>,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
-    let request = append_request(&group, message?)?;
+    let message = message?;
+    let committed = message.committed.map_or(0, |committed| committed.index);
+    let as_of = message.as_of;
+    let request = append_request(&group, message)?;
     if !request.entries.is_empty() {
         group.wait_for_room().await;
     }
+    told.lock().push_back((committed, as_of));
     Ok(request)
 }
 
@@ -210,17 +219,24 @@ impl Peer for PeerService {
         // openraft's stream has no place for an error of the sender's: the first one ends it, and is told afterwards.
         let refused = Arc::new(Mutex::new(None));
         let refusal = Arc::clone(&refused);
+        let told = Told::default();
+        let telling = Arc::clone(&told);
+        let (taker, hearer) = (group.clone(), group);
         let accepted = request
             .into_inner()
             .take_until(async move { stopping.stopped().await })
-            .then(move |message| take_append(group.clone(), message))
+            .then(move |message| take_append(taker.clone(), Arc::clone(&telling), message))
             .scan((), move |(), taken| {
                 let taken = taken.map_err(|status| *refusal.lock() = Some(status));
                 futures::future::ready(taken.ok())
             });
-        let answers = raft.stream_append(accepted).map(|answer| match answer {
-            Ok(result) => Ok(append_response(&result)),
-            Err(fatal) => Err(failed(&fatal)),
+        let answers = raft.stream_append(accepted).map(move |answer| {
+            let result = answer.map_err(|fatal| failed(&fatal))?;
+            let told = told.lock().pop_front();
+            if let (Ok(_), Some((committed, as_of))) = (&result, told) {
+                hearer.note_leader(committed, as_of);
+            }
+            Ok(append_response(&result))
         });
         let last = futures::stream::once(async move { refused.lock().take() })
             .filter_map(|refused| futures::future::ready(refused.map(Err)));
@@ -300,9 +316,15 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::ReadIndexRequest>,
     ) -> Answer<peer::ReadIndexResponse> {
-        let group = &self.for_message(request.get_ref().header.as_ref())?.group;
+        let request = request.into_inner();
+        let group = &self.for_message(request.header.as_ref())?.group;
+        let proof = if request.lease {
+            Proof::Lease
+        } else {
+            Proof::Majority
+        };
         let index = group
-            .confirm_leader()
+            .confirm_leader(proof)
             .await
             .map_err(|error| failed(&error))?;
         Ok(Response::new(peer::ReadIndexResponse { index }))

@@ -6,8 +6,8 @@
 use inkstone_proto::v1::read_request::From;
 use inkstone_proto::v1::read_response::Event;
 use inkstone_proto::v1::{
-    CaughtUp, Gap, GapReason, Heartbeat, ReadRequest, ReadResponse, RecordBatch, TailRequest,
-    TailResponse,
+    CaughtUp, Consistency, Gap, GapReason, Heartbeat, ReadRequest, ReadResponse, RecordBatch,
+    TailRequest, TailResponse, View,
 };
 use inkstone_storage::error::ReadError;
 use inkstone_storage::log::ReadChunk;
@@ -41,8 +41,10 @@ pub(crate) async fn tail(
     consistency::check(consistency, request.at_least_offset)?;
     let deadline = Deadline::of_request(services.clock, metadata, READ_TIMEOUT, READ_TIMEOUT_MAX);
     let wanted = (consistency, request.at_least_offset);
+    let as_of_time = as_of_time(services, consistency).await;
     let info = visible_log(services, &request.log, wanted, deadline).await?;
     Ok(TailResponse {
+        as_of_time,
         first_offset: info.first_offset,
         next_offset: info.next_offset,
         last_append_time: info.last_append_time,
@@ -61,9 +63,20 @@ pub(crate) async fn read(
     let place = services.stream_place()?;
     let deadline = Deadline::of_request(services.clock, metadata, READ_TIMEOUT, READ_TIMEOUT_MAX);
     let wanted = (consistency, request.at_least_offset);
+    let as_of_time = as_of_time(services, consistency).await;
     let info = visible_log(services, &request.log, wanted, deadline).await?;
     let cursor = open_cursor(services, &request, &info).await?;
     let (events, stream) = mpsc::channel(READ_MESSAGES_MAX);
+    if consistency == Consistency::Stale {
+        let view = View {
+            next_offset: info.next_offset,
+            as_of_time,
+        };
+        let first = ReadResponse {
+            event: Some(Event::View(view)),
+        };
+        events.try_send(Ok(first)).expect("the channel is new");
+    }
     let pump = Pump {
         services: services.clone(),
         log: info.id,
@@ -80,6 +93,16 @@ pub(crate) async fn read(
         drop(place);
     });
     Ok(ReceiverStream::new(stream))
+}
+
+/// Everything that was acknowledged before is visible here; 0: not known, or nobody asks. Looked at before the state is:
+/// that can only be newer.
+async fn as_of_time(services: &Services, consistency: Consistency) -> i64 {
+    if consistency == Consistency::Stale {
+        services.group.as_of().await.unwrap_or(0)
+    } else {
+        0
+    }
 }
 
 async fn open_cursor(

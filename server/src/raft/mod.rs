@@ -2,17 +2,20 @@
 //!
 //! Read `types` (how openraft is filled in), `log_store` (the store as openraft's log), `state` and `state_machine`
 //! (what entries do), `ingest` (appends on their way in), `command`
-//! (what else is proposed), `read_index` (linearizable reads on any node), `network` and
+//! (what else is proposed), `read_index` and `round` (linearizable reads on any node), `freshness`
+//! (how stale the others are), `network` and
 //! `peers` (the other members), `wire` (protobuf). Nothing outside this folder and `grpc/peer.rs` names openraft.
 //! Must not know: gRPC services, tantivy.
 
 mod command;
 mod error;
+mod freshness;
 mod ingest;
 mod log_store;
 mod network;
 mod peers;
 mod read_index;
+mod round;
 mod settings;
 pub(crate) mod snapshot;
 mod state;
@@ -23,6 +26,7 @@ pub(crate) mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use inkstone_proto::peer_v1 as peer;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
@@ -43,15 +47,17 @@ use crate::tail::Applied;
 pub use error::{AppendOutcome, Fatal, ProposeError};
 pub use ingest::Pending;
 pub use peers::{GROUP, Peers, Purpose, connect_lazily};
-pub use read_index::ReadIndexError;
+pub use read_index::{Proof, ReadIndexError};
 pub use settings::Timings;
 pub use state::{LogInfo, Receipt, Refusal};
 pub use types::Member;
 
 use error::forwarded;
+use freshness::{Followed, Freshness};
 use ingest::Ingest;
 use log_store::LogStore;
 use network::Network;
+use read_index::ReadRounds;
 use settings::raft_config;
 use state::State;
 use state_machine::StateMachine;
@@ -61,6 +67,8 @@ use types::Raft;
 /// each peer and apply, so that none is ever refused.
 const RAFT_READ_THREADS: usize = 4;
 const RAFT_READS_WAITING: usize = 256;
+/// How long a follower may take to answer an append: a disk may stall for longer than an election takes.
+const APPEND_STALL: Duration = Duration::from_secs(3);
 /// Threads that wait for a slow disk's writer.
 const ROOM_THREADS: usize = 2;
 
@@ -110,6 +118,9 @@ struct Inner {
     state: Arc<RwLock<State>>,
     applied: Applied,
     peers: Peers,
+    reads: ReadRounds,
+    followed: Arc<Followed>,
+    freshness: Freshness,
     /// For those who wait for the writer.
     room: Blocking,
 }
@@ -130,7 +141,8 @@ impl Group {
         let fatal = |error: &dyn std::fmt::Display| Fatal(error.to_string());
         let reads = Blocking::new(RAFT_READ_THREADS, RAFT_READS_WAITING);
         let peers = Peers::new(cluster_id, node_id);
-        let network = Network::new(peers.clone(), timings.election_max);
+        let followed = Arc::<Followed>::default();
+        let network = Network::new(peers.clone(), APPEND_STALL, Arc::clone(&followed));
         let machine =
             StateMachine::open(log.clone(), reads.clone()).map_err(|error| fatal(&error))?;
         let (state, applied) = (machine.shared(), machine.applied());
@@ -150,11 +162,16 @@ impl Group {
             state,
             applied,
             peers,
+            reads: ReadRounds::new(),
+            followed,
+            freshness: Freshness::default(),
             room: Blocking::new(ROOM_THREADS, RAFT_READS_WAITING),
         };
-        Ok(Self {
+        let group = Self {
             inner: Arc::new(inner),
-        })
+        };
+        group.watch_followers();
+        Ok(group)
     }
 
     /// Makes these nodes the cluster's first members. On every one of them with the same members; once.

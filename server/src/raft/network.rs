@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
+use crate::raft::freshness::Followed;
 use crate::raft::peers::{Peers, Purpose};
 use crate::raft::state_machine::{RaftSnapshot, SnapshotData};
 use crate::raft::types::{Member, RaftVote, TypeConfig};
@@ -43,14 +44,17 @@ type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>
 pub(crate) struct Network {
     peers: Peers,
     stall_timeout: Duration,
+    followed: Arc<Followed>,
 }
 
 impl Network {
     /// A request of an append stream that is not answered within `stall_timeout` fails the stream.
-    pub(crate) fn new(peers: Peers, stall_timeout: Duration) -> Self {
+    /// `followed` is told to the others.
+    pub(crate) fn new(peers: Peers, stall_timeout: Duration, followed: Arc<Followed>) -> Self {
         Self {
             peers,
             stall_timeout,
+            followed,
         }
     }
 
@@ -60,6 +64,7 @@ impl Network {
             votes: self.peers.client(&node.peer_address, Purpose::Heartbeat),
             header: self.peers.header(target),
             stall_timeout: self.stall_timeout,
+            followed: Arc::clone(&self.followed),
             address: node.peer_address.clone(),
             purpose,
             reached: Reached::NotTried,
@@ -91,6 +96,7 @@ pub(crate) struct Connection {
     votes: PeerClient<Channel>,
     header: peer::Header,
     stall_timeout: Duration,
+    followed: Arc<Followed>,
     address: String,
     purpose: Purpose,
     reached: Reached,
@@ -139,6 +145,7 @@ async fn within<T>(
 
 fn append_to_wire(
     header: peer::Header,
+    as_of: i64,
     request: AppendEntriesRequest<TypeConfig>,
 ) -> peer::AppendEntriesRequest {
     peer::AppendEntriesRequest {
@@ -151,6 +158,7 @@ fn append_to_wire(
             .map(wire::entry_to_wire)
             .collect(),
         committed: request.leader_commit.as_ref().map(wire::log_id_to_wire),
+        as_of,
     }
 }
 
@@ -218,10 +226,10 @@ impl NetStreamAppend<TypeConfig> for Connection {
         Box::pin(async move {
             let sent = Arc::new(AtomicU64::new(0));
             let counter = Arc::clone(&sent);
-            let header = self.header.clone();
+            let (header, followed) = (self.header.clone(), Arc::clone(&self.followed));
             let requests = input.map(move |request| {
                 counter.fetch_add(1, Ordering::Release);
-                append_to_wire(header.clone(), request)
+                append_to_wire(header.clone(), followed.at(), request)
             });
             let opened = within(self.stall_timeout, self.client.append_entries(requests)).await;
             self.note(opened.as_ref().err());

@@ -1,10 +1,13 @@
 //! Linearizable reads on any node: the leader confirms that it still leads and says how far a read must see; the asked
 //! node waits until it has applied that much.
 //!
-//! Promises: everything acknowledged before the call is visible when [`Group::linearize`] returns. It never changes
-//! anything, so it is retried until its deadline. Leases are not used: a paused leader can't serve the past.
+//! Promises: everything acknowledged before the call is visible when [`Group::linearize`] returns. Calls that come
+//! together share a round, on the asked node and on the leader. A call never changes anything, so it is retried until its
+//! deadline. A lease is relied on only where the caller asks for it: with [`Proof::Majority`] a paused leader can't serve
+//! the past.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,15 +17,28 @@ use inkstone_proto::v1;
 use inkstone_storage::types::Vote;
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
+use crate::raft::round::Rounds;
 use crate::raft::{Group, Leader, forwarded};
 
 /// How long to wait before asking again when nobody led or the leader did not know.
 const RETRY_AFTER: Duration = Duration::from_millis(25);
 
-/// How long a voter may take to say that it follows.
+/// How long a voter may take to say that it follows, and a leader to answer a round.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a leader asks whether it is followed when nobody reads.
+const FOLLOWED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a leader makes sure that it still leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A majority says so, asked after the call.
+    Majority,
+    /// A majority said so less than a lease ago, and the clocks of all nodes have run about equally fast since.
+    Lease,
+}
 
 /// Why a linearizable read could not be confirmed. It had no effect in any case.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -41,14 +57,43 @@ pub enum ReadIndexError {
     Stopping,
 }
 
+type Answer = Result<u64, ReadIndexError>;
+
+/// The rounds that reads share.
+#[derive(Debug)]
+pub(super) struct ReadRounds {
+    /// Of this node as the leader.
+    confirmed: Rounds<Answer>,
+    /// Of this node as a follower, that asks the leader for one proof or the other.
+    by_majority: Rounds<Answer>,
+    by_lease: Rounds<Answer>,
+}
+
+impl ReadRounds {
+    pub(super) fn new() -> Self {
+        Self {
+            confirmed: Rounds::new(),
+            by_majority: Rounds::new(),
+            by_lease: Rounds::new(),
+        }
+    }
+
+    fn asked(&self, proof: Proof) -> Rounds<Answer> {
+        match proof {
+            Proof::Majority => self.by_majority.clone(),
+            Proof::Lease => self.by_lease.clone(),
+        }
+    }
+}
+
 impl Group {
     /// Returns once everything that was acknowledged before the call is visible here: asks the leader (or confirms its
-    /// own leadership with a majority), then waits for apply. Works on any node. The index that is visible.
-    pub async fn linearize(&self, timeout: Duration) -> Result<u64, ReadIndexError> {
+    /// own leadership), then waits for apply. Works on any node. The index that is visible.
+    pub async fn linearize(&self, proof: Proof, timeout: Duration) -> Result<u64, ReadIndexError> {
         let deadline = Instant::from_std(self.inner.clock.instant()) + timeout;
         let mut why = ReadIndexError::NoLeader { leader: None };
         loop {
-            match timeout_at(deadline, self.read_index()).await {
+            match timeout_at(deadline, self.read_index(proof)).await {
                 Ok(Ok(index)) => {
                     let applied = self.inner.applied.wait_for(index);
                     return match timeout_at(deadline, applied).await {
@@ -74,55 +119,128 @@ impl Group {
     }
 
     /// The index that a read must see, from whoever leads.
-    async fn read_index(&self) -> Result<u64, ReadIndexError> {
-        match self.leader() {
-            Leader::Here => self.confirm_leader().await,
-            Leader::There(leader) => {
-                let request = peer::ReadIndexRequest {
-                    header: Some(self.header(leader.id)),
-                };
-                let mut peer = self.peer(&leader);
-                // A leader that is gone answers nothing for a while; its successor is asked as soon as it is known.
-                let answer = tokio::select! {
-                    answer = peer.read_index(request) => answer,
-                    () = self.leader_change() => {
-                        return Err(ReadIndexError::NoLeader { leader: None });
-                    }
-                };
-                answer
-                    .map(|response| response.into_inner().index)
-                    .map_err(|_| ReadIndexError::NoLeader {
-                        leader: Some(leader),
-                    })
-            }
-            Leader::Unknown => Err(ReadIndexError::NoLeader { leader: None }),
+    async fn read_index(&self, proof: Proof) -> Result<u64, ReadIndexError> {
+        if self.leader() == Leader::Here {
+            return self.confirm_leader(proof).await;
+        }
+        let group = self.clone();
+        let ask = move || group.clone().ask_leader(proof);
+        self.inner
+            .reads
+            .asked(proof)
+            .join(ask)
+            .await
+            .unwrap_or(Err(ReadIndexError::Stopping))
+    }
+
+    /// Asks whoever leads when the round begins.
+    async fn ask_leader(self, proof: Proof) -> Result<u64, ReadIndexError> {
+        let leader = match self.leader() {
+            Leader::Here => return self.confirm_leader(proof).await,
+            Leader::There(leader) => leader,
+            Leader::Unknown => return Err(ReadIndexError::NoLeader { leader: None }),
+        };
+        let request = peer::ReadIndexRequest {
+            header: Some(self.header(leader.id)),
+            lease: proof == Proof::Lease,
+        };
+        let mut peer = self.peer(&leader);
+        // A leader that is gone answers nothing for a while; its successor is asked as soon as it is known.
+        let answer = tokio::select! {
+            answer = timeout(CONFIRM_TIMEOUT, peer.read_index(request)) => answer,
+            () = self.leader_change() => return Err(ReadIndexError::NoLeader { leader: None }),
+        };
+        match answer {
+            Ok(Ok(response)) => Ok(response.into_inner().index),
+            Ok(Err(_)) | Err(_) => Err(ReadIndexError::NoLeader {
+                leader: Some(leader),
+            }),
         }
     }
 
-    /// Asks a majority whether this node still leads: the index that a read must see. Refused where it does not.
-    ///
+    /// Makes sure that this node still leads: the index that a read must see. Refused where it does not lead.
+    pub async fn confirm_leader(&self, proof: Proof) -> Result<u64, ReadIndexError> {
+        match proof {
+            Proof::Lease => self.read_index_here().await,
+            Proof::Majority => {
+                let group = self.clone();
+                let rounds = self.inner.reads.confirmed.clone();
+                let confirm = move || group.clone().confirm_by_majority();
+                rounds
+                    .join(confirm)
+                    .await
+                    .unwrap_or(Err(ReadIndexError::Stopping))
+            }
+        }
+    }
+
     /// The index comes first, then a round of heartbeats of our own: a majority that accepts this leader's vote after the
     /// index was taken has elected nobody else before. openraft's own round is not used: with it a leader
     /// that had been paused served the past once (`server/tests/cluster/pause.rs`), presumably because an answer to an
     /// older append of the same log position was taken for one to a newer.
-    pub async fn confirm_leader(&self) -> Result<u64, ReadIndexError> {
-        let read = match self.inner.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
-            Ok((read, _)) => read,
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                return Err(ReadIndexError::NoLeader {
-                    leader: forwarded(&forward),
-                });
-            }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                return Err(ReadIndexError::NoLeader { leader: None });
-            }
-            Err(RaftError::Fatal(_)) => return Err(ReadIndexError::Stopping),
-        };
+    async fn confirm_by_majority(self) -> Result<u64, ReadIndexError> {
+        let begun = self.inner.clock.unix_nanos();
+        let index = self.read_index_here().await?;
         if self.is_followed().await {
-            Ok(read.index())
+            self.inner.followed.note(begun);
+            Ok(index)
         } else {
             Err(ReadIndexError::NoLeader { leader: None })
         }
+    }
+
+    /// The index that a read must see if this node leads, which its lease says and nobody else.
+    async fn read_index_here(&self) -> Result<u64, ReadIndexError> {
+        match self.inner.raft.get_read_log_id(ReadPolicy::LeaseRead).await {
+            Ok((read, _)) => Ok(read.index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(ReadIndexError::NoLeader {
+                    leader: forwarded(&forward),
+                })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ReadIndexError::NoLeader { leader: None })
+            }
+            Err(RaftError::Fatal(_)) => Err(ReadIndexError::Stopping),
+        }
+    }
+
+    /// Has the leader ask every second whether it is followed, until the group is gone: what it tells the others of
+    /// their staleness.
+    pub(super) fn watch_followers(&self) {
+        let group = Arc::downgrade(&self.inner);
+        let mut turns = interval(FOLLOWED_INTERVAL);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::spawn(async move {
+            loop {
+                turns.tick().await;
+                let Some(inner) = group.upgrade() else { return };
+                let group = Self { inner };
+                if group.leader() == Leader::Here
+                    && let Err(error) = group.confirm_leader(Proof::Majority).await
+                {
+                    tracing::debug!(%error, "nobody says that this node leads");
+                }
+            }
+        });
+    }
+
+    /// Everything that was acknowledged before this time (nanoseconds since the Unix epoch, by the leader's clock) is
+    /// visible here; `None`: nothing is known.
+    pub async fn as_of(&self) -> Option<i64> {
+        if self.leader() != Leader::Here {
+            return self.inner.freshness.as_of(self.inner.applied.index());
+        }
+        // What former leaders committed must be applied here, too.
+        let followed = self.inner.followed.at();
+        let committed = self.read_index_here().await.ok()?;
+        (followed != 0 && committed <= self.inner.applied.index()).then_some(followed)
+    }
+
+    /// A leader's message was accepted: what it said of itself.
+    pub(crate) fn note_leader(&self, committed: u64, as_of: i64) {
+        let applied = self.inner.applied.index();
+        self.inner.freshness.note(committed, as_of, applied);
     }
 
     /// Whether a majority of the voters, asked now, accepts this node's vote as leader.

@@ -11,19 +11,30 @@ use crate::raft::Fatal;
 pub struct Timings {
     /// Between heartbeats.
     pub heartbeat: Duration,
-    /// At least so long without a leader before campaigning.
+    /// At least so long without a word from the leader before campaigning.
     pub election_min: Duration,
-    /// At most so long.
+    /// At most so long; less than twice what `election_min` is longer than `heartbeat`.
     pub election_max: Duration,
+}
+
+impl Timings {
+    /// What openraft calls the two ends of its election timeout. A follower of openraft campaigns when its leader has
+    /// been silent for a lease, which is as long as the longer end, and after that for a time drawn from between the two:
+    /// so a silence of up to twice the longer end.
+    fn after_lease(self) -> (Duration, Duration) {
+        let lease = self.election_max / 2;
+        (self.election_min.saturating_sub(lease), lease)
+    }
 }
 
 /// openraft's settings: pre-vote on, no snapshot by itself, no leader that leads again without an election.
 pub(super) fn raft_config(timings: Timings) -> Result<Config, Fatal> {
+    let (timeout_min, timeout_max) = timings.after_lease();
     Config {
         cluster_name: "inkstone".to_owned(),
         heartbeat_interval: millis(timings.heartbeat),
-        election_timeout_min: millis(timings.election_min),
-        election_timeout_max: millis(timings.election_max),
+        election_timeout_min: millis(timeout_min),
+        election_timeout_max: millis(timeout_max),
         max_payload_entries: 4_096,
         max_append_entries: Some(4_096),
         // A follower whose disk stalls must not gather megabytes of appends in openraft's own queue.
@@ -41,4 +52,32 @@ pub(super) fn raft_config(timings: Timings) -> Result<Config, Fatal> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_campaigns_between_the_two_ends_of_the_silence() {
+        let timings = Timings {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_secs(1),
+            election_max: Duration::from_millis(1_500),
+        };
+        let config = raft_config(timings).expect("allowed");
+        let lease = config.election_timeout_max;
+        assert_eq!(lease + config.election_timeout_min, 1_000);
+        assert_eq!(lease + config.election_timeout_max, 1_500);
+    }
+
+    #[test]
+    fn the_widest_range_that_the_configuration_allows_is_allowed_by_openraft() {
+        let timings = Timings {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(400),
+            election_max: Duration::from_millis(598),
+        };
+        raft_config(timings).expect("allowed");
+    }
 }

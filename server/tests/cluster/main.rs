@@ -17,3 +17,4 @@ mod rebuild;
 mod scene;
 mod scrub;
 mod search;
+mod staleness;

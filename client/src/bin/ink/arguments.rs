@@ -5,15 +5,15 @@ use jiff::Timestamp;
 
 use crate::time::parse_time;
 
-/// `stale`, `linearizable` or an offset that must be covered.
+/// `stale`, `lease`, `linearizable` or an offset that must be covered.
 pub(crate) fn consistency(text: &str) -> Result<Consistency, String> {
     match text {
         "stale" => Ok(Consistency::Stale),
+        "lease" => Ok(Consistency::Lease),
         "linearizable" => Ok(Consistency::Linearizable),
-        offset => offset
-            .parse()
-            .map(Consistency::AtLeast)
-            .map_err(|_| "use stale, linearizable, or the offset that must be covered".to_owned()),
+        offset => offset.parse().map(Consistency::AtLeast).map_err(|_| {
+            "use stale, lease, linearizable, or the offset that must be covered".to_owned()
+        }),
     }
 }
 
@@ -60,6 +60,7 @@ mod tests {
     #[test]
     fn a_consistency_is_a_word_or_an_offset() {
         assert_eq!(consistency("stale"), Ok(Consistency::Stale));
+        assert_eq!(consistency("lease"), Ok(Consistency::Lease));
         assert_eq!(consistency("linearizable"), Ok(Consistency::Linearizable));
         assert_eq!(consistency("42"), Ok(Consistency::AtLeast(42)));
         assert!(consistency("strong").is_err());

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::arguments;
 use crate::output::{Format, Output};
 use crate::report::LogError;
+use crate::time;
 
 /// What to read.
 #[derive(Debug, Args)]
@@ -27,9 +28,9 @@ pub(crate) struct Read {
     /// Wait for more at the end of the log
     #[arg(short, long)]
     follow: bool,
-    /// How current: `stale` (what the server has), `linearizable` (everything acknowledged),
+    /// How current: `stale` (what the server has), `linearizable` (everything acknowledged), `lease` (the same, trusting clocks),
     /// or an OFFSET that must be there
-    #[arg(long, value_name = "stale|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
+    #[arg(long, value_name = "stale|lease|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
     consistency: Consistency,
 }
 
@@ -60,11 +61,22 @@ impl Read {
                     }
                 }
                 ReadEvent::Gap(gap) => print_gap(&gap, format, output)?,
+                ReadEvent::View { as_of_time, .. } => output.note(&view_text(as_of_time)),
                 // A follower that has died notices it at the next record; one that lives needs no mark.
                 ReadEvent::CaughtUp { .. } | ReadEvent::Heartbeat { .. } => output.flush()?,
             }
         }
         Ok(())
+    }
+}
+
+fn view_text(as_of_time: Option<i64>) -> String {
+    match as_of_time {
+        Some(time) => format!(
+            "stale: what was acknowledged before {} is there; what came later may be missing",
+            time::format(time)
+        ),
+        None => "stale: the server does not know how current it is".to_owned(),
     }
 }
 

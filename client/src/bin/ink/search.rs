@@ -24,9 +24,9 @@ pub(crate) struct Search {
     /// At most so many hits
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
-    /// How current: `stale` (what is indexed), `linearizable` (everything acknowledged),
+    /// How current: `stale` (what is indexed), `linearizable` (everything acknowledged), `lease` (the same, trusting clocks),
     /// or an OFFSET below which everything must be covered
-    #[arg(long, value_name = "stale|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
+    #[arg(long, value_name = "stale|lease|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
     consistency: Consistency,
     /// When that can't be had in time, print what there is, marked as behind, instead of failing
     #[arg(long)]

@@ -161,6 +161,7 @@ impl Logs for Fake {
             first_offset: 0,
             next_offset,
             last_append_time: 0,
+            as_of_time: 0,
         }))
     }
 

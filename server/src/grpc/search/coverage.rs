@@ -12,7 +12,7 @@ use crate::grpc::consistency::{known_log, linearize};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::search::searcher;
 use crate::grpc::{Services, error};
-use crate::raft::LogInfo;
+use crate::raft::{LogInfo, Proof};
 
 /// What a search answers from.
 #[derive(Debug)]
@@ -35,8 +35,9 @@ pub(super) async fn covered(
     let met = match consistency {
         Consistency::Stale => stale(services, request, patience).await,
         Consistency::AtLeast => at_least(services, request, patience).await,
+        Consistency::Lease => linearizable(services, request, Proof::Lease, patience).await,
         Consistency::Linearizable | Consistency::Unspecified => {
-            linearizable(services, request, patience).await
+            linearizable(services, request, Proof::Majority, patience).await
         }
     };
     let missed = match met {
@@ -80,9 +81,10 @@ async fn stale(
 async fn linearizable(
     services: &Services,
     request: &SearchRequest,
+    proof: Proof,
     patience: Deadline,
 ) -> Result<(LogInfo, Searcher), Status> {
-    let index = linearize(services, patience).await?;
+    let index = linearize(services, proof, patience).await?;
     let info = services
         .group
         .log_info(&request.log)

@@ -321,7 +321,7 @@ async fn compare(
             }
             // What the log no longer has can't be compared.
             ReadEvent::Gap(_) => return Ok(()),
-            ReadEvent::CaughtUp { .. } | ReadEvent::Heartbeat { .. } => {}
+            ReadEvent::View { .. } | ReadEvent::CaughtUp { .. } | ReadEvent::Heartbeat { .. } => {}
         }
     }
     Ok(())
