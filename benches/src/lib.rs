@@ -1,7 +1,7 @@
 //! What the benchmarks share: how a run is asked for, which program is measured, what the disk can do by itself, and the
 //! table that is printed.
 //!
-//! The cluster benchmarks (`append`, `read`, `search`, `recovery`) each start a real cluster of three processes
+//! The cluster benchmarks (`append`, `read`, `search`, `recovery`, `failover`, `catch_up`, `idle`) each start a real cluster of three processes
 //! on this machine and measure through the client library, as a user would. Clients and servers share the processors,
 //! so throughput is that of the whole machine. Every run prints the raw cost of a `fdatasync` on the same file system,
 //! because that is what an append waits for: figures of different machines compare only relative to it.
@@ -19,5 +19,5 @@ mod table;
 
 pub use corpus::{append_corpus, corpus};
 pub use probe::{SyncCost, probe};
-pub use run::{Bench, measure};
-pub use table::{Table, per_second};
+pub use run::{Bench, Extent, measure, program, run};
+pub use table::{Table, millis, per_second};

@@ -28,9 +28,21 @@ struct Arguments {
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
+pub enum Extent {
+    /// As much as the figures need.
     Full,
+    /// For a first impression.
     Quick,
+}
+
+impl Extent {
+    /// The one number for a full run, the other for a quick one.
+    pub fn pick<T>(self, full: T, quick: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+        }
+    }
 }
 
 /// What a benchmark works with.
@@ -46,10 +58,7 @@ pub struct Bench {
 impl Bench {
     /// The one number for a full run, the other for a quick one.
     pub fn pick<T>(&self, full: T, quick: T) -> T {
-        match self.extent {
-            Extent::Full => full,
-            Extent::Quick => quick,
-        }
+        self.extent.pick(full, quick)
     }
 }
 
@@ -59,6 +68,25 @@ pub fn measure<F>(title: &str, bench: impl FnOnce(Bench) -> F) -> Result<()>
 where
     F: Future<Output = Result<Bench>>,
 {
+    run(title, async |table, extent| {
+        let cluster = Cluster::start(ClusterOptions::new(program()?)).await?;
+        let mut done = bench(Bench {
+            cluster,
+            table: std::mem::take(table),
+            extent,
+        })
+        .await?;
+        done.cluster.kill_all()?;
+        let cost = probe(done.cluster.dir(), done.pick(2_000, 300))?;
+        *table = done.table;
+        table.row("raw 1 KiB pwrite + fdatasync, p50", millis(cost.p50));
+        table.row("raw 1 KiB pwrite + fdatasync, p99", millis(cost.p99));
+        Ok(())
+    })
+}
+
+/// The whole program of a benchmark that starts its clusters itself: prints the table that `bench` filled.
+pub fn run(title: &str, bench: impl AsyncFnOnce(&mut Table, Extent) -> Result<()>) -> Result<()> {
     let arguments = Arguments::parse();
     if !arguments.bench {
         writeln!(
@@ -75,28 +103,14 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let cluster = Cluster::start(ClusterOptions::new(program()?)).await?;
-        let table = Table::new(title);
-        let mut done = bench(Bench {
-            cluster,
-            table,
-            extent,
-        })
-        .await?;
-        done.cluster.kill_all()?;
-        let cost = probe(done.cluster.dir(), done.pick(2_000, 300))?;
-        done.table
-            .row("raw 1 KiB pwrite + fdatasync, p50", millis(cost.p50));
-        done.table
-            .row("raw 1 KiB pwrite + fdatasync, p99", millis(cost.p99));
-        done.table.print()?;
-        Ok(())
-    })
+    let mut table = Table::new(title);
+    runtime.block_on(bench(&mut table, extent))?;
+    table.print()?;
+    Ok(())
 }
 
 /// The server to measure: `INKSTONE_BIN`, or the one that was built into the same directory as this benchmark.
-fn program() -> Result<PathBuf> {
+pub fn program() -> Result<PathBuf> {
     if let Some(binary) = env::var_os("INKSTONE_BIN") {
         return Ok(binary.into());
     }

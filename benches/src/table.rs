@@ -7,7 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 /// Rows that are printed together, with their values in one column.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Table {
     title: String,
     rows: Vec<(String, String)>,
@@ -64,7 +64,7 @@ impl fmt::Display for Table {
 }
 
 /// A duration in milliseconds.
-pub(crate) fn millis(duration: Duration) -> String {
+pub fn millis(duration: Duration) -> String {
     format!("{:.3} ms", duration.as_secs_f64() * 1_000.0)
 }
 

@@ -137,9 +137,9 @@ impl Config {
             seeds.push(dev_address(listen, 2 * other + 1)?.to_string());
         }
         let (heartbeat, election_min, election_max) = if nodes == 1 {
-            (50, 100, 200)
+            (50, 250, 350)
         } else {
-            (100, 500, 1_000)
+            (100, 1_000, 1_500)
         };
         Some(Self {
             data_dir: data_dir.join(format!("node-{node}")),
