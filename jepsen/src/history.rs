@@ -41,6 +41,11 @@ pub enum Call {
         /// Only if this is the log's next offset.
         expected_offset: Option<u64>,
     },
+    /// An append that was acknowledged, once more: the same records under the same producer and sequence.
+    Again {
+        /// In the batch's order. Never empty.
+        ids: Vec<PayloadId>,
+    },
     /// The log's next offset.
     Tail {
         /// How current.
@@ -55,6 +60,9 @@ pub enum Call {
     },
     /// Everything, from one node, after all faults were healed and all appends had ended.
     FinalRead,
+    /// How far one node's disk is and what its chain crc is there, after everything that it holds was committed. It is
+    /// the group's, whatever the log.
+    Chain,
 }
 
 /// Where a read stopped.
@@ -101,6 +109,18 @@ pub enum Outcome {
         records: Vec<Seen>,
         /// Where it stopped.
         end: End,
+    },
+    /// The answer to an append that was asked for again: its receipt is not known (any more).
+    Forgotten {
+        /// The error.
+        why: String,
+    },
+    /// A node's chain crc.
+    Chain {
+        /// Raft index of the node's last entry.
+        index: u64,
+        /// The chain crc behind it.
+        crc: u32,
     },
     /// It had no effect and never will.
     Refused {

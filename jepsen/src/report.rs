@@ -13,16 +13,18 @@ pub fn text(verdict: &Verdict) -> String {
     let counts = &verdict.counts;
     let mut text = format!(
         "appends: {} acknowledged ({} records), {} refused, {} unknown ({} of them took effect)\n\
-         tails: {}, reads: {} ({} final), records read: {}\n",
+         asked for again: {}, tails: {}, reads: {} ({} final), records read: {}, chain crcs: {}\n",
         counts.appends_acked,
         counts.records_acked,
         counts.appends_refused,
         counts.appends_unknown,
         counts.appends_unknown_seen,
+        counts.again,
         counts.tails,
         counts.reads,
         counts.final_reads,
         counts.records_read,
+        counts.chains,
     );
     if verdict.is_valid() {
         text.push_str("valid\n");

@@ -67,6 +67,7 @@ fn proven_offset(operation: &Operation) -> Option<u64> {
             }
         }
         (_, Outcome::Records { records, .. }) => records.last().map(|last| last.offset),
+        (Call::Again { .. }, Outcome::Appended { first_offset }) => Some(*first_offset),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@
 //! Read [`observed`] first (what the history as a whole says about one log), then any property.
 
 mod aborted;
+mod chains;
 mod conditional;
 mod corrupt;
 mod duplicated;
@@ -15,7 +16,9 @@ mod lost;
 mod nodes;
 pub mod observed;
 mod offsets;
+mod order;
 mod phantom;
+mod receipts;
 mod reordered;
 mod torn;
 
@@ -46,8 +49,14 @@ pub enum Property {
     TornBatch,
     /// A conditional append that ignored its condition.
     Unconditional,
+    /// A retry was answered with another receipt than the append, or its receipt was forgotten.
+    ReceiptsDiffer,
+    /// A client's records do not stand in the order in which it appended them.
+    OutOfOrder,
     /// Two nodes' final reads differ.
     NodesDiffer,
+    /// Two nodes have different chain crcs at one Raft index.
+    ChainsDiffer,
     /// An offset below the tail that nothing can have filled.
     Hole,
     /// Real-time order was broken: a stale read, or an append ordered before one that had returned.
@@ -66,7 +75,10 @@ impl fmt::Display for Property {
             Self::Corrupt => "corrupt",
             Self::TornBatch => "torn batch",
             Self::Unconditional => "unconditional",
+            Self::ReceiptsDiffer => "receipts differ",
+            Self::OutOfOrder => "out of order",
             Self::NodesDiffer => "nodes differ",
+            Self::ChainsDiffer => "chains differ",
             Self::Hole => "hole",
             Self::NotLinearizable => "not linearizable",
         })
@@ -97,6 +109,10 @@ pub struct Counts {
     pub appends_unknown: usize,
     /// Of those, the ones that were seen to have taken effect.
     pub appends_unknown_seen: usize,
+    /// Acknowledged appends that were asked for again and answered.
+    pub again: usize,
+    /// Nodes that said how far they are and what their chain crc is.
+    pub chains: usize,
     /// Tail calls that were answered.
     pub tails: usize,
     /// Reads that were answered, final reads included.
@@ -150,7 +166,10 @@ pub fn check(operations: &[Operation]) -> Verdict {
             corrupt::check,
             torn::check,
             conditional::check,
+            receipts::check,
+            order::check,
             nodes::check,
+            chains::check,
             linearizable::check,
         ];
         for property in properties {
@@ -176,6 +195,8 @@ fn count(counts: &mut Counts, observed: &Observed<'_>) {
                     counts.appends_unknown_seen += 1;
                 }
             }
+            (Call::Again { .. }, Outcome::Appended { .. }) => counts.again += 1,
+            (_, Outcome::Chain { .. }) => counts.chains += 1,
             (_, Outcome::Tail { .. }) => counts.tails += 1,
             (call, Outcome::Records { records, .. }) => {
                 counts.reads += 1;

@@ -53,6 +53,13 @@ impl<'a> Observed<'a> {
                 self.writers.insert(*id, operation);
             }
         }
+        if let (Call::Again { ids }, Outcome::Appended { first_offset }) =
+            (&operation.call, &operation.outcome)
+        {
+            for (offset, id) in (*first_offset..).zip(ids) {
+                self.order.entry(offset).or_default().insert(*id);
+            }
+        }
         if let Outcome::Records { records, .. } = &operation.outcome {
             for Seen { offset, id } in records {
                 let Some(id) = id else { continue };

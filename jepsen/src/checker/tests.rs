@@ -279,6 +279,56 @@ fn nodes_that_order_records_differently_differ() {
     );
 }
 
+fn again(ids: &[PayloadId], outcome: Outcome) -> (Call, Outcome) {
+    (Call::Again { ids: ids.to_vec() }, outcome)
+}
+
+#[test]
+fn a_retry_that_gets_another_receipt_is_found() {
+    let first = append(&[id(1)], 0);
+    let same = again(&[id(1)], Outcome::Appended { first_offset: 0 });
+    let other = again(&[id(1)], Outcome::Appended { first_offset: 1 });
+    finds_nothing(vec![first.clone(), append(&[id(2)], 1), same, tail(2)]);
+    finds(Property::ReceiptsDiffer, vec![first, other]);
+}
+
+#[test]
+fn a_receipt_that_was_forgotten_is_found() {
+    let why = "that sequence's receipt is not kept any more".to_owned();
+    let forgotten = again(&[id(1)], Outcome::Forgotten { why });
+    finds(
+        Property::ReceiptsDiffer,
+        vec![append(&[id(1)], 0), forgotten],
+    );
+}
+
+#[test]
+fn batches_of_a_session_that_change_places_are_out_of_order() {
+    let session = |offsets: [u64; 2]| {
+        let mut both = operations(vec![
+            append(&[PayloadId::new(1, 0)], offsets[0]),
+            append(&[PayloadId::new(1, 1)], offsets[1]),
+        ]);
+        for operation in &mut both {
+            // Under way at once: real time orders nothing.
+            (operation.client, operation.invoked, operation.returned) = (1, 0, 9);
+        }
+        check(&both)
+    };
+    assert!(session([0, 1]).is_valid());
+    assert!(session([1, 0]).has(Property::OutOfOrder));
+}
+
+#[test]
+fn equal_indexes_with_different_chains_differ() {
+    let chain = |index, crc| (Call::Chain, Outcome::Chain { index, crc });
+    finds_nothing(vec![chain(7, 1), chain(7, 1), chain(8, 2)]);
+    finds(
+        Property::ChainsDiffer,
+        vec![chain(7, 1), chain(8, 2), chain(7, 3)],
+    );
+}
+
 #[test]
 fn an_offset_that_nothing_can_have_filled_is_a_hole() {
     finds(Property::Hole, vec![append(&[id(1)], 1), tail(2)]);
