@@ -1,18 +1,23 @@
 //! Clients that append records which say who wrote them, one batch after the other, until they are told to stop.
 
+use std::collections::VecDeque;
+
 use anyhow::{Context as _, Result};
-use inkstone_client::{AppendOptions, Client, NewRecord, Retry};
+use inkstone_client::{
+    AppendOptions, Client, Error, NewRecord, Producer, ProducerChoice, Reason, Retry,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::sessions::SessionAppender;
 use super::{PAUSE_AFTER_FAILURE, Run, outcome_of};
 use crate::cluster::{Cluster, PATIENCE};
 use crate::history::{Call, Outcome};
 use crate::payload::{self, PayloadId};
 
 /// How much is appended, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppendersOptions {
     /// Clients at the same time that let the library retry.
     pub retrying: usize,
@@ -20,6 +25,12 @@ pub struct AppendersOptions {
     pub trying_once: usize,
     /// Clients at the same time that append at the offset where they last saw the log's end.
     pub conditional: usize,
+    /// The same without a producer: what becomes unknown is never sent again.
+    pub conditional_unnumbered: usize,
+    /// Clients at the same time that number their appends, and send some again that were acknowledged.
+    pub asking_again: usize,
+    /// Clients at the same time that use sessions.
+    pub sessions: usize,
     /// Records of a batch.
     pub batch: u32,
     /// Bytes of a body, at least.
@@ -32,10 +43,46 @@ impl Default for AppendersOptions {
             retrying: 4,
             trying_once: 2,
             conditional: 1,
-            batch: 1,
-            size: 100,
+            ..Self::NONE
         }
     }
+}
+
+impl AppendersOptions {
+    /// No clients, single records of 100 bytes.
+    pub const NONE: Self = Self {
+        retrying: 0,
+        trying_once: 0,
+        conditional: 0,
+        conditional_unnumbered: 0,
+        asking_again: 0,
+        sessions: 0,
+        batch: 1,
+        size: 100,
+    };
+
+    /// So many clients, every one with retries on: half of them use sessions, the others append in turn, number their
+    /// appends themselves, or append conditionally.
+    pub fn retrying(clients: usize) -> Self {
+        let others = clients / 2;
+        let conditional = others / 4;
+        let asking_again = (others - conditional) / 2;
+        Self {
+            sessions: clients - others,
+            conditional,
+            asking_again,
+            retrying: others - conditional - asking_again,
+            ..Self::NONE
+        }
+    }
+}
+
+/// The ids of a client's `number`-th batch.
+pub(super) fn ids(client: u32, number: u32, batch: u32) -> Vec<PayloadId> {
+    let first = number * batch;
+    (first..first + batch)
+        .map(|sequence| PayloadId::new(client, sequence))
+        .collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +90,14 @@ enum Manner {
     Retrying,
     TryingOnce,
     Conditional,
+    ConditionalUnnumbered,
+    AskingAgain,
+}
+
+impl Manner {
+    fn is_conditional(self) -> bool {
+        matches!(self, Self::Conditional | Self::ConditionalUnnumbered)
+    }
 }
 
 /// Running append clients.
@@ -66,6 +121,11 @@ impl Appenders {
             (Manner::Retrying, options.retrying),
             (Manner::TryingOnce, options.trying_once),
             (Manner::Conditional, options.conditional),
+            (
+                Manner::ConditionalUnnumbered,
+                options.conditional_unnumbered,
+            ),
+            (Manner::AskingAgain, options.asking_again),
         ];
         for (manner, count) in manners {
             for _ in 0..count {
@@ -79,6 +139,15 @@ impl Appenders {
                 };
                 tasks.spawn(appender.run_until(stop.subscribe()));
             }
+        }
+        for _ in 0..options.sessions {
+            let appender = SessionAppender {
+                addresses: cluster.addresses(),
+                run: run.clone(),
+                log: log.to_owned(),
+                options,
+            };
+            tasks.spawn(appender.run_until(stop.subscribe()));
         }
         Ok(Self { stop, tasks })
     }
@@ -125,17 +194,21 @@ impl Appender {
             .servers(self.addresses.clone())
             .timeout(PATIENCE)
             .build()?;
-        for first in (0_u32..).step_by(usize::try_from(self.options.batch)?) {
+        let mut numbered = Numbered::new(number);
+        for batch in 0_u32.. {
             if *stop.borrow() {
                 return Ok(());
             }
-            let ids: Vec<PayloadId> = (first..first + self.options.batch)
-                .map(|sequence| PayloadId::new(number, sequence))
-                .collect();
-            match self.append(number, &client, ids).await {
+            let ids = ids(number, batch, self.options.batch);
+            let producer = self.producer(&numbered);
+            match self.append(number, &client, ids.clone(), producer).await {
                 Outcome::Appended { first_offset } => {
                     self.expected_offset = first_offset + u64::from(self.options.batch);
                     self.run.progress.acknowledge();
+                    numbered.acknowledged(ids);
+                    if self.manner == Manner::AskingAgain && batch % ASK_EVERY == ASK_EVERY - 1 {
+                        self.ask_again(number, &client, &numbered).await;
+                    }
                 }
                 Outcome::Mismatch { next_offset } => self.expected_offset = next_offset,
                 Outcome::Unknown { .. } => {
@@ -148,19 +221,30 @@ impl Appender {
         Ok(())
     }
 
-    async fn append(&self, number: u32, client: &Client, ids: Vec<PayloadId>) -> Outcome {
-        let size = self.options.size;
-        let records = ids
-            .iter()
-            .map(|id| NewRecord::new(payload::encode(*id, size)))
-            .collect();
-        let expected_offset = (self.manner == Manner::Conditional).then_some(self.expected_offset);
+    fn producer(&self, numbered: &Numbered) -> ProducerChoice {
+        match self.manner {
+            Manner::ConditionalUnnumbered => ProducerChoice::None,
+            Manner::AskingAgain => ProducerChoice::Given(numbered.next),
+            Manner::Retrying | Manner::TryingOnce | Manner::Conditional => ProducerChoice::Auto,
+        }
+    }
+
+    async fn append(
+        &self,
+        number: u32,
+        client: &Client,
+        ids: Vec<PayloadId>,
+        producer: ProducerChoice,
+    ) -> Outcome {
+        let records = self.records(&ids);
+        let expected_offset = self.manner.is_conditional().then_some(self.expected_offset);
         let retry = match self.manner {
             Manner::TryingOnce => Retry::Never,
-            Manner::Retrying | Manner::Conditional => Retry::UntilTimeout,
+            _ => Retry::UntilTimeout,
         };
         let options = AppendOptions {
             expected_offset,
+            producer,
             retry,
             ..AppendOptions::default()
         };
@@ -177,5 +261,82 @@ impl Appender {
         };
         self.run.history.complete(operation, outcome.clone());
         outcome
+    }
+
+    /// Sends the oldest append whose receipt must still be kept once more.
+    async fn ask_again(&self, number: u32, client: &Client, numbered: &Numbered) {
+        let Some((producer, ids)) = numbered.oldest() else {
+            return;
+        };
+        let options = AppendOptions {
+            producer: ProducerChoice::Given(producer),
+            ..AppendOptions::default()
+        };
+        let records = self.records(&ids);
+        let call = Call::Again { ids };
+        let operation = self.run.history.invoke(number, None, &self.log, call);
+        let answer = client.append_with(&self.log, records, options).await;
+        self.run
+            .history
+            .complete(operation, outcome_again(answer.map(|r| r.first_offset)));
+    }
+
+    fn records(&self, ids: &[PayloadId]) -> Vec<NewRecord> {
+        ids.iter()
+            .map(|id| NewRecord::new(payload::encode(*id, self.options.size)))
+            .collect()
+    }
+}
+
+/// What an append that had been acknowledged was answered with when it was sent again.
+fn outcome_again(answer: Result<u64, Error>) -> Outcome {
+    match answer {
+        Ok(first_offset) => Outcome::Appended { first_offset },
+        Err(error) => match error.detail().map(|detail| detail.reason) {
+            Some(Reason::ReceiptForgotten | Reason::SequenceGap | Reason::ProducerFenced) => {
+                Outcome::Forgotten {
+                    why: error.to_string(),
+                }
+            }
+            _ => outcome_of(&error),
+        },
+    }
+}
+
+/// How many appends are made for each that is sent again.
+const ASK_EVERY: u32 = 8;
+/// Receipts that a cluster keeps of one producer.
+const RECEIPTS_KEPT: usize = 16;
+
+/// A client that numbers its appends itself, and its last acknowledged ones.
+#[derive(Debug)]
+struct Numbered {
+    next: Producer,
+    kept: VecDeque<(Producer, Vec<PayloadId>)>,
+}
+
+impl Numbered {
+    fn new(client: u32) -> Self {
+        let next = Producer {
+            id: u64::from(client) + 1,
+            epoch: 0,
+            sequence: 0,
+        };
+        Self {
+            next,
+            kept: VecDeque::new(),
+        }
+    }
+
+    fn acknowledged(&mut self, ids: Vec<PayloadId>) {
+        if self.kept.len() == RECEIPTS_KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back((self.next, ids));
+        self.next.sequence += 1;
+    }
+
+    fn oldest(&self) -> Option<(Producer, Vec<PayloadId>)> {
+        self.kept.front().cloned()
     }
 }

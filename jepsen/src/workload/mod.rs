@@ -2,9 +2,12 @@
 //! so that the classification of errors stands in one place.
 
 mod append;
+mod chains;
 mod final_read;
+mod load;
 mod observe;
 mod questions;
+mod sessions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +19,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use append::{Appenders, AppendersOptions};
+pub use chains::final_chains;
 pub use final_read::{final_read, final_reads};
+pub use load::Load;
 pub use observe::Observers;
 pub use questions::{Asked, Questions};
 

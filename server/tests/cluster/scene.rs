@@ -10,7 +10,7 @@ use inkstone_jepsen::clock::Clock;
 use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
 use inkstone_jepsen::history::History;
 use inkstone_jepsen::report;
-use inkstone_jepsen::workload::{Appenders, AppendersOptions, Observers, Run, final_reads};
+use inkstone_jepsen::workload::{AppendersOptions, Load, Run};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_stream::StreamExt as _;
 
@@ -58,8 +58,7 @@ impl Stage {
 pub(crate) struct FaultRun {
     pub(crate) stage: Stage,
     pub(crate) run: Run,
-    appenders: Appenders,
-    observers: Observers,
+    load: Load,
 }
 
 /// The log that a fault run appends to.
@@ -83,15 +82,8 @@ impl FaultRun {
             .create_log(LOG, IfExists::Fail)
             .await?;
         let run = Run::new(Arc::new(History::new(Clock::start())));
-        let appenders = Appenders::start(&stage.cluster, &run, LOG, options)?;
-        let observers = Observers::start(&stage.cluster, &run, LOG)?;
-        run.progress.wait_for_more(20).await?;
-        Ok(Self {
-            stage,
-            run,
-            appenders,
-            observers,
-        })
+        let load = Load::start(&stage.cluster, &run, LOG, options).await?;
+        Ok(Self { stage, run, load })
     }
 
     /// Ends the clients, reads everything from every node, and judges the history: the verdict in words.
@@ -99,15 +91,8 @@ impl FaultRun {
     /// # Panics
     /// When a promise was broken, or when too little happened to say so.
     pub(crate) async fn judge(self, acked_min: usize) -> Result<String> {
-        let Self {
-            stage,
-            run,
-            appenders,
-            observers,
-        } = self;
-        appenders.stop().await?;
-        observers.stop().await?;
-        final_reads(&stage.cluster, &run, LOG).await?;
+        let Self { stage, run, load } = self;
+        load.finish(&stage.cluster, &run).await?;
         let verdict = checker::check(&run.history.operations());
         let text = report::text(&verdict);
         if !verdict.is_valid() {
@@ -125,6 +110,7 @@ impl FaultRun {
             "too few appends to judge by:\n{text}"
         );
         assert_eq!(counts.final_reads, stage.cluster.len(), "{text}");
+        assert_eq!(counts.chains, stage.cluster.len(), "{text}");
         assert!(
             counts.tails > 0 && counts.reads > counts.final_reads,
             "nobody looked:\n{text}"

@@ -1,0 +1,52 @@
+//! What the disks say: after every append has ended, how far each node is and what its chain crc is there.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use inkstone_client::{Client, ClusterStatus};
+use tokio::time::{sleep, timeout};
+
+use super::Run;
+use crate::cluster::{Cluster, PATIENCE};
+use crate::history::{Call, Outcome};
+
+/// Waits until every node has all that any of them has, and all of it is committed; notes each one's chain crc.
+pub async fn final_chains(cluster: &Cluster, run: &Run, log: &str) -> Result<()> {
+    let client = cluster.client()?;
+    let status = timeout(PATIENCE, equally_far(&client))
+        .await
+        .context("the nodes never came to be equally far")??;
+    for number in 0..cluster.len() {
+        let address = cluster.address(number);
+        let node = status
+            .nodes
+            .iter()
+            .find(|status| status.node.client_address == address)
+            .with_context(|| format!("{address} is no member"))?;
+        let operation = run
+            .history
+            .invoke(run.new_client(), Some(number), log, Call::Chain);
+        let outcome = Outcome::Chain {
+            index: node.durable_index,
+            crc: node.chain_crc,
+        };
+        run.history.complete(operation, outcome);
+    }
+    Ok(())
+}
+
+async fn equally_far(client: &Client) -> Result<ClusterStatus> {
+    loop {
+        let status = client.cluster_status().await?;
+        let last = status.nodes.iter().map(|node| node.durable_index).max();
+        let done = status.nodes.iter().all(|node| {
+            node.reachable
+                && Some(node.durable_index) == last
+                && node.committed_index >= node.durable_index
+        });
+        if done {
+            return Ok(status);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
