@@ -19,9 +19,20 @@ use tempfile::TempDir;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::process::Process;
+use crate::proxy::{Links, Proxies};
 
 /// How long a node may take to start, and a cluster to elect: generous, because tests share a small machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How the nodes reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    /// Without anybody in between.
+    #[default]
+    Direct,
+    /// Through relays of this process, so that links can be held.
+    Relayed,
+}
 
 /// How a cluster is started.
 #[derive(Debug, Clone)]
@@ -34,6 +45,8 @@ pub struct ClusterOptions {
     pub dir: Option<PathBuf>,
     /// Tables that every node's configuration ends with, as TOML.
     pub tables: String,
+    /// What is between the nodes.
+    pub network: Network,
 }
 
 impl ClusterOptions {
@@ -44,6 +57,7 @@ impl ClusterOptions {
             nodes: 3,
             dir: None,
             tables: String::new(),
+            network: Network::default(),
         }
     }
 }
@@ -92,6 +106,7 @@ pub struct Cluster {
     dir: PathBuf,
     temporary: Option<TempDir>,
     nodes: Vec<Node>,
+    proxies: Option<Proxies>,
 }
 
 impl Cluster {
@@ -130,11 +145,17 @@ impl Cluster {
             std::fs::create_dir_all(&node.dir)?;
             nodes.push(node);
         }
+        let targets: Vec<String> = nodes.iter().map(|node| node.peer_address.clone()).collect();
+        let proxies = match options.network {
+            Network::Direct => None,
+            Network::Relayed => Some(Proxies::start(&targets)?),
+        };
         let cluster = Self {
             options,
             dir,
             temporary,
             nodes,
+            proxies,
         };
         for node in 0..cluster.nodes.len() {
             cluster.write_config(node, "")?;
@@ -152,10 +173,8 @@ impl Cluster {
 
     /// The text of a node's configuration for that data directory.
     pub fn config(&self, node: usize, data_dir: &Path, lines: &str) -> String {
-        let seeds: Vec<&str> = self
-            .nodes
-            .iter()
-            .map(|node| node.peer_address.as_str())
+        let seeds: Vec<&str> = (0..self.len())
+            .map(|node| self.peer_advertise(node))
             .collect();
         let Node {
             client_address,
@@ -166,14 +185,33 @@ impl Cluster {
             "data_dir = {:?}\n\
              client_listen = {client_address:?}\n\
              peer_listen = {peer_address:?}\n\
+             peer_advertise = {:?}\n\
              seeds = {seeds:?}\n\
              bootstrap_expect = {}\n\
              {lines}\n\
              {}\n",
             data_dir.display().to_string(),
+            self.peer_advertise(node),
             self.nodes.len(),
             self.options.tables,
         )
+    }
+
+    /// Where the other nodes reach a node.
+    fn peer_advertise(&self, node: usize) -> &str {
+        self.proxies
+            .as_ref()
+            .map_or(&self.nodes[node].peer_address, |proxies| {
+                proxies.address(node)
+            })
+    }
+
+    /// The switches between the nodes, if there are any.
+    pub fn links(&self) -> Result<&Links> {
+        let proxies = self.proxies.as_ref();
+        Ok(proxies
+            .context("the nodes of this cluster reach each other directly: start it with Network::Relayed")?
+            .links())
     }
 
     /// How many nodes it has, running or not.
@@ -184,6 +222,14 @@ impl Cluster {
     /// Whether it has no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// Leaves the nodes' directories behind when the cluster is gone; the directory that holds them.
+    pub fn keep(&mut self) -> &Path {
+        if let Some(temporary) = &mut self.temporary {
+            temporary.disable_cleanup(true);
+        }
+        &self.dir
     }
 
     /// The directory that holds the nodes' directories.
@@ -303,7 +349,11 @@ impl Cluster {
             self.nodes[node].process.is_none(),
             "node {node} runs already"
         );
-        self.nodes[node].spawn(&self.options.binary)
+        self.nodes[node].spawn(&self.options.binary)?;
+        if let (Some(proxies), Some((process, _))) = (&self.proxies, &self.nodes[node].process) {
+            proxies.links().set_process(node, Some(process.id()));
+        }
+        Ok(())
     }
 
     /// Waits until a started node is ready.
@@ -417,9 +467,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            if let Some(temporary) = &mut self.temporary {
-                temporary.disable_cleanup(true);
-            }
+            self.keep();
             // The failure is on its way already; nothing is lost if standard error is gone.
             writeln!(io::stderr(), "{}", self.last_words()).ok();
         }

@@ -2,11 +2,13 @@
 //!
 //! A run has four parts, in this order of reading:
 //!
-//! 1. [`cluster`] starts real `inkstone` processes on loopback ([`process`] holds one of them);
+//! 1. [`cluster`] starts real `inkstone` processes on loopback ([`process`] holds one of them; [`proxy`] is the network
+//!    between them, when links are to fail);
 //! 2. [`workload`] drives them with clients and notes in a [`history`] what each of them asked, what came back, and
 //!    when; bodies say by themselves who wrote them ([`payload`]);
 //! 3. [`nemesis`] breaks things meanwhile;
 //! 4. [`checker`] reads the history, and nothing else, and says which promise was broken; [`report`] says it in words.
+//!
 //!
 //! [`lines`] makes up log files for those who need nothing but data.
 //!
@@ -20,5 +22,6 @@ pub mod lines;
 pub mod nemesis;
 pub mod payload;
 pub mod process;
+pub mod proxy;
 pub mod report;
 pub mod workload;

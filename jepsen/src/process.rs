@@ -23,6 +23,8 @@ use tokio::time::timeout;
 struct Output {
     /// The line that starts with `ready`.
     ready: Option<String>,
+    /// How many lines there were, all of them in `stdout.log`.
+    lines: usize,
     end: End,
 }
 
@@ -80,6 +82,18 @@ impl Process {
         line.with_context(|| format!("it ended before it was ready: {}", self.stderr()))
     }
 
+    /// Waits until it has written so many lines in all, or has ended.
+    pub async fn wrote(&mut self, lines: usize, within: Duration) -> Result<()> {
+        let enough = self
+            .output
+            .wait_for(|told| told.lines >= lines || told.end == End::Closed);
+        // An error means that the watching thread is gone: it has ended.
+        timeout(within, enough)
+            .await
+            .map(drop)
+            .with_context(|| format!("it has not written {lines} lines within {within:?}"))
+    }
+
     /// Waits for the process to end by itself.
     pub async fn exited(&mut self, within: Duration) -> Result<ExitStatus> {
         // An error means that the watching thread is gone, which it is once the output is closed.
@@ -89,6 +103,11 @@ impl Process {
             bail!("process {} still runs after {within:?}", self.child.id());
         }
         Ok(self.child.wait()?)
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has not ended.
@@ -149,10 +168,13 @@ fn watch_output(stdout: ChildStdout, mut copy: File) -> watch::Receiver<Output> 
         while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
             // Losing the copy must not lose the event.
             copy.write_all(&line).ok();
-            if line.starts_with(b"ready") {
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                tx.send_modify(|told| told.ready = Some(text));
-            }
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            tx.send_modify(|told| {
+                told.lines += 1;
+                if text.starts_with("ready") {
+                    told.ready = Some(text);
+                }
+            });
             line.clear();
         }
         tx.send_modify(|told| told.end = End::Closed);
