@@ -9,6 +9,7 @@
 //! 3. [`nemesis`] breaks things meanwhile;
 //! 4. [`checker`] reads the history, and nothing else, and says which promise was broken; [`report`] says it in words.
 //!
+//! [`scenario`] puts all of that together into a run from a seed.
 //!
 //! [`lines`] makes up log files for those who need nothing but data.
 //!
@@ -24,4 +25,5 @@ pub mod payload;
 pub mod process;
 pub mod proxy;
 pub mod report;
+pub mod scenario;
 pub mod workload;

@@ -4,14 +4,18 @@
 //! Each module is one situation, each test in it a claim. [`scene`] starts the clusters.
 
 mod bad_input;
+mod conditional;
 mod damage;
 mod damage_refused;
 mod dev;
+mod faults;
 mod full;
 mod kill_all;
 mod kill_leader;
 mod kill_sealing;
+mod partition;
 mod pause;
+mod producer;
 mod read_back;
 mod rebuild;
 mod scene;

@@ -31,6 +31,14 @@ pub(crate) struct Stage {
     _turn: SemaphorePermit<'static>,
 }
 
+/// The right to run one more cluster, for a test that starts it itself.
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    CLUSTERS
+        .acquire()
+        .await
+        .expect("the semaphore is never closed")
+}
+
 impl Stage {
     /// Three nodes with the server's defaults.
     pub(crate) async fn open() -> Self {
@@ -39,10 +47,7 @@ impl Stage {
 
     /// Nodes as the options say.
     pub(crate) async fn open_with(options: ClusterOptions) -> Self {
-        let turn = CLUSTERS
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
+        let turn = turn().await;
         match Cluster::start(options).await {
             Ok(cluster) => Self {
                 cluster,
