@@ -115,11 +115,6 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Its number, as the system knows it.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = i32::try_from(self.child.id()).context("a process id")?;
