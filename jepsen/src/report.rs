@@ -12,12 +12,14 @@ const WITNESSES_MAX: usize = 5;
 pub fn text(verdict: &Verdict) -> String {
     let counts = &verdict.counts;
     let mut text = format!(
-        "appends: {} acknowledged ({} records), {} refused, {} unknown ({} of them took effect)\n\
+        "appends: {} acknowledged ({} records), {} refused, {} unknown ({} of them conditional; {} took \
+         effect)\n\
          asked for again: {}, tails: {}, reads: {} ({} final), records read: {}, chain crcs: {}\n",
         counts.appends_acked,
         counts.records_acked,
         counts.appends_refused,
         counts.appends_unknown,
+        counts.appends_unknown_conditional,
         counts.appends_unknown_seen,
         counts.again,
         counts.tails,

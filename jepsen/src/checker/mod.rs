@@ -107,7 +107,9 @@ pub struct Counts {
     pub appends_refused: usize,
     /// Appends of unknown outcome.
     pub appends_unknown: usize,
-    /// Of those, the ones that were seen to have taken effect.
+    /// Of those, the conditional ones: a retry that finds the offset taken can't tell by whom.
+    pub appends_unknown_conditional: usize,
+    /// Of all unknown ones, those that were seen to have taken effect.
     pub appends_unknown_seen: usize,
     /// Acknowledged appends that were asked for again and answered.
     pub again: usize,
@@ -189,8 +191,15 @@ fn count(counts: &mut Counts, observed: &Observed<'_>) {
             (Call::Append { .. }, Outcome::Refused { .. } | Outcome::Mismatch { .. }) => {
                 counts.appends_refused += 1;
             }
-            (Call::Append { ids, .. }, _) => {
+            (
+                Call::Append {
+                    ids,
+                    expected_offset,
+                },
+                _,
+            ) => {
                 counts.appends_unknown += 1;
+                counts.appends_unknown_conditional += usize::from(expected_offset.is_some());
                 if ids.iter().any(|id| observed.offset_of(*id).is_some()) {
                     counts.appends_unknown_seen += 1;
                 }

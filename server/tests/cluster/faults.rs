@@ -36,6 +36,10 @@ async fn every_fault_once(nodes: usize, seed: u64) -> Result<String> {
     let counts = ended.verdict.counts;
     assert!(counts.appends_acked >= 3_000, "too few appends:\n{text}");
     assert_eq!(
+        counts.appends_unknown, counts.appends_unknown_conditional,
+        "a retry settles every append that has a place of its own:\n{text}"
+    );
+    assert_eq!(
         (counts.final_reads, counts.chains),
         (nodes, nodes),
         "{text}"
