@@ -1,6 +1,8 @@
 //! The network between the nodes fails: one node alone, a minority with the leader in it, or one direction only. Needs a
 //! cluster of [`Network::Relayed`](crate::cluster::Network::Relayed).
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
 use crate::cluster::Cluster;
@@ -8,6 +10,8 @@ use crate::workload::{Questions, Run};
 
 /// Clients that ask the deposed leader where the log ends, while nobody hears it.
 const QUESTIONS: usize = 30;
+/// How long they wait: an answer can only be wrong.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a leader can't do any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +71,8 @@ async fn until_deposed(
     appends: u64,
     lose: impl FnOnce(),
 ) -> Result<(usize, usize)> {
-    let questions = Questions::prepare(cluster, run, log, old, QUESTIONS).await?;
+    let questions =
+        Questions::prepare(cluster, run, log, old, QUESTIONS, QUESTION_PATIENCE).await?;
     lose();
     let new = cluster.leader_other_than(Some(old)).await?;
     run.progress.wait_for_more(appends).await?;

@@ -1,5 +1,7 @@
 //! The leader's time stops, long enough that the others depose it, and goes on while it still believes that it leads.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::cluster::Cluster;
@@ -7,6 +9,8 @@ use crate::workload::{Progress, Questions, Run};
 
 /// Clients that ask the sleeping leader where the log ends.
 const QUESTIONS: usize = 30;
+/// How long they wait for the answer.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(10);
 /// Appends that prove that time has passed.
 const A_FEW: u64 = 10;
 
@@ -21,7 +25,8 @@ pub async fn pause_leader_until_deposed(
 ) -> Result<(usize, usize)> {
     let progress: &Progress = &run.progress;
     let old = cluster.leader().await?;
-    let questions = Questions::prepare(cluster, run, log, old, QUESTIONS).await?;
+    let questions =
+        Questions::prepare(cluster, run, log, old, QUESTIONS, QUESTION_PATIENCE).await?;
     cluster.pause(old)?;
     let new = cluster.leader_other_than(Some(old)).await?;
     progress.wait_for_more(appends).await?;

@@ -28,19 +28,21 @@ pub struct Asked {
 }
 
 impl Questions {
-    /// Connects so many clients to a node, each on a connection of its own: one answered question proves it.
+    /// Connects so many clients to a node, each on a connection of its own: one answered question proves it. A question
+    /// is given up after `patience`.
     pub async fn prepare(
         cluster: &Cluster,
         run: &Run,
         log: &str,
         node: usize,
         clients: usize,
+        patience: Duration,
     ) -> Result<Self> {
         let mut connected = Vec::new();
         for _ in 0..clients {
             let client = Client::builder()
                 .stick_to(cluster.address(node))
-                .timeout(Duration::from_secs(10))
+                .timeout(patience)
                 .build()?;
             client.tail(log, Consistency::Stale).await?;
             connected.push(client);
