@@ -109,6 +109,8 @@ pub struct Detail {
     pub expected: Option<u64>,
     /// The damaged file, relative to the node's data directory.
     pub file: Option<String>,
+    /// How many entries the node is behind the leader for [`Reason::NotCaughtUp`]; `None`: it was not heard from.
+    pub behind: Option<u64>,
     /// The position in that file, or in the query for [`Reason::BadQuery`], in bytes.
     pub position: Option<u64>,
 }
@@ -159,4 +161,20 @@ pub enum Reason {
     Internal,
     /// The disk is too full to take more.
     DiskFull,
+    /// No member, and no node that waits to be added, has that id or address.
+    NodeNotFound,
+    /// The node is a member already.
+    AlreadyMember,
+    /// The node is no learner.
+    NotLearner,
+    /// The node is no voter.
+    NotVoter,
+    /// The only voter can't be removed or demoted.
+    LastVoter,
+    /// Too few of the voters that would remain are reachable and caught up.
+    WouldLoseQuorum,
+    /// The node is too far behind the leader, by [`Detail::behind`] entries, or not heard from.
+    NotCaughtUp,
+    /// Another change of the members is under way.
+    ChangeUnderWay,
 }

@@ -26,13 +26,14 @@
 //!
 //! `types.rs` and `error.rs` are the words. `retry.rs` decides what may be tried again and what the caller is told;
 //! `route.rs` which server is asked; `call.rs` joins the two. Then one file per verb: `append.rs`, `session.rs` (with
-//! its task in `session/driver.rs`), `read.rs`, `search.rs`, `admin.rs`. `wire.rs` converts from and to protobuf.
+//! its task in `session/driver.rs`), `read.rs`, `search.rs`, `admin.rs`, `members.rs`. `wire.rs` converts from and to protobuf.
 
 mod admin;
 mod append;
 mod call;
 mod client;
 mod error;
+mod members;
 mod read;
 mod retry;
 mod route;
@@ -44,10 +45,13 @@ mod wire;
 
 pub use client::{Addresses, Client, ClientBuilder, Routing};
 pub use error::{Detail, Error, Reason, Result};
+pub use members::{Able, Transfer};
 pub use read::ReadStream;
 pub use retry::RetryPolicy;
 pub use session::{AppendSession, Ticket};
-pub use status::{ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ScrubPass, ScrubStatus};
+pub use status::{
+    ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ReplicationProgress, ScrubPass, ScrubStatus,
+};
 pub use types::{
     AppendOptions, Consistency, Created, Follow, Gap, GapReason, Hit, IfExists, LogInfo, NewRecord,
     NodeInfo, Producer, ProducerChoice, ReadEvent, ReadOptions, Receipt, Record, Retry,

@@ -46,6 +46,23 @@ pub struct NodeStatus {
     pub chain_crc: u32,
     /// What its search for damaged segments has found; `None` when it was not reached, or runs a release without one.
     pub scrub: Option<ScrubStatus>,
+    /// Whether it has a vote; otherwise it is a learner.
+    pub voter: bool,
+    /// How far the leader has brought it; `None` for the leader itself, and when no leader answered.
+    pub progress: Option<ReplicationProgress>,
+}
+
+/// How far a node is, as the leader knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicationProgress {
+    /// Raft index of the last entry that it is known to hold as the leader does; 0: none yet.
+    pub matched_index: u64,
+    /// Entries from there to the leader's last one.
+    pub behind: u64,
+    /// Whether it is near enough to the leader's end to be promoted or to lead, and was heard from lately.
+    pub caught_up: bool,
+    /// Whether the leader has heard from it lately.
+    pub heard: bool,
 }
 
 /// What a node found that reads all of its sealed segments again and again and verifies every byte, since it started.
@@ -104,4 +121,20 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// The node that answered.
     pub answered_by: u64,
+    /// Nodes that are no members and have asked the answering node for the cluster: what can be added.
+    pub waiting: Vec<NodeInfo>,
+    /// Whether the cluster goes from one set of voters to another.
+    pub changing: bool,
+}
+
+impl ClusterStatus {
+    /// The member of that id, or that is reached at that address by clients or other nodes.
+    pub fn member(&self, name: &str) -> Option<&NodeStatus> {
+        self.nodes.iter().find(|status| status.node.is(name))
+    }
+
+    /// The node that waits to be added, of that id or at that address.
+    pub fn waiting_node(&self, name: &str) -> Option<&NodeInfo> {
+        self.waiting.iter().find(|node| node.is(name))
+    }
 }

@@ -231,6 +231,13 @@ pub struct NodeInfo {
     pub peer_address: String,
 }
 
+impl NodeInfo {
+    /// Whether that is its id, or one of its addresses.
+    pub fn is(&self, name: &str) -> bool {
+        name.parse() == Ok(self.id) || self.client_address == name || self.peer_address == name
+    }
+}
+
 /// How current an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Consistency {

@@ -8,7 +8,9 @@ use inkstone_proto::v1;
 use prost::Message;
 
 use crate::error::{Detail, Reason};
-use crate::status::{ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ScrubPass, ScrubStatus};
+use crate::status::{
+    ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ReplicationProgress, ScrubPass, ScrubStatus,
+};
 use crate::types::{
     Consistency, Gap, GapReason, Hit, LogInfo, NewRecord, NodeInfo, Producer, ReadEvent,
     ReadOptions, Receipt, Record, SearchAnswer, SearchOptions, Start, Tail, WhenBehind,
@@ -54,6 +56,7 @@ impl From<v1::ErrorDetail> for Detail {
             next_offset: wire.next_offset,
             expected: wire.expected,
             file: (!wire.file.is_empty()).then_some(wire.file),
+            behind: wire.behind,
             position: wire.position,
         }
     }
@@ -83,6 +86,14 @@ impl From<v1::Reason> for Reason {
             v1::Reason::OffsetOutOfRange => Self::OffsetOutOfRange,
             v1::Reason::Internal => Self::Internal,
             v1::Reason::DiskFull => Self::DiskFull,
+            v1::Reason::NodeNotFound => Self::NodeNotFound,
+            v1::Reason::AlreadyMember => Self::AlreadyMember,
+            v1::Reason::NotLearner => Self::NotLearner,
+            v1::Reason::NotVoter => Self::NotVoter,
+            v1::Reason::LastVoter => Self::LastVoter,
+            v1::Reason::WouldLoseQuorum => Self::WouldLoseQuorum,
+            v1::Reason::NotCaughtUp => Self::NotCaughtUp,
+            v1::Reason::ChangeUnderWay => Self::ChangeUnderWay,
         }
     }
 }
@@ -292,6 +303,8 @@ impl From<v1::ClusterStatusResponse> for ClusterStatus {
             term: wire.term,
             nodes: wire.nodes.into_iter().filter_map(node_status).collect(),
             answered_by: wire.answered_by,
+            waiting: wire.waiting.into_iter().map(NodeInfo::from).collect(),
+            changing: wire.changing,
         }
     }
 }
@@ -316,6 +329,13 @@ fn node_status(wire: v1::NodeStatus) -> Option<NodeStatus> {
         log_bytes: wire.log_bytes,
         chain_crc: wire.chain_crc,
         scrub: wire.scrub.map(scrub_status),
+        voter: wire.voter,
+        progress: wire.progress.map(|progress| ReplicationProgress {
+            matched_index: progress.matched_index,
+            behind: progress.behind,
+            caught_up: progress.caught_up,
+            heard: progress.heard,
+        }),
     })
 }
 

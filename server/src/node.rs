@@ -4,7 +4,10 @@
 //! Promises: nothing is served before it can be; a port in use, a locked directory or a foreign one is an error at
 //! once, before anything is changed; a node whose storage or Raft has failed ends. Must not know: the command line.
 
+mod drain;
+mod joining;
 mod serving;
+mod standing;
 
 use std::future::Future;
 use std::io;
@@ -15,27 +18,26 @@ use std::time::Duration;
 use inkstone_proto::v1::NodeInfo;
 use inkstone_storage::error::OpenError;
 use inkstone_storage::log::{DirLock, Log, LogOptions, Spare};
-use inkstone_storage::types::{Identity, NO_CLUSTER};
+use inkstone_storage::types::Identity;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
+use tonic_health::server::HealthReporter;
 
+use self::joining::{find_cluster, identity, take_part};
 use self::serving::{Serving, serve_clients, serve_peers};
+use self::standing::{finish_changes, watch_for_removal, watch_whether_to_index};
 use crate::blocking::Blocking;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::discovery::{Discovery, Misplaced, Step};
+use crate::discovery::{Discovery, Misplaced, Removed};
 use crate::grpc::peer::PeerService;
-use crate::grpc::{Beside, Services};
+use crate::grpc::{self, Beside, Services};
 use crate::indexer::{Indexer, IndexerOptions};
-use crate::raft::{Fatal, GROUP, Group, GroupOptions, Leader, Member, Proof, Timings};
+use crate::raft::{Fatal, GROUP, Group, GroupOptions, Member, Timings};
 use crate::scrub::Scrub;
 
-/// Between rounds of discovery.
-const ROUND_PAUSE: Duration = Duration::from_millis(100);
-/// How long a leader may take to answer a node that starts, before the node looks around again.
-const LEADER_ANSWER: Duration = Duration::from_secs(1);
 /// How long what is under way may take to end when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the index may take to commit and to end its merges.
@@ -79,12 +81,34 @@ pub enum StartError {
     Fatal(#[from] Fatal),
 }
 
+/// Why a node has ended by itself.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Ended {
+    /// Storage or Raft has failed.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    /// An operator has removed it from its cluster.
+    #[error(transparent)]
+    Removed(#[from] Removed),
+}
+
+/// How a node that is told to stop leaves the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// A leader hands over first: the others stay.
+    HandOver,
+    /// All stop together.
+    AtOnce,
+}
+
 /// A node that runs.
 #[derive(Debug)]
 pub struct Node {
     info: NodeInfo,
     group: Group,
     stopping: watch::Sender<bool>,
+    health: HealthReporter,
+    removed: watch::Receiver<Option<Removed>>,
     servers: Vec<Serving>,
     feed: Option<JoinHandle<()>>,
     scrubbing: Option<JoinHandle<()>>,
@@ -141,6 +165,7 @@ impl Node {
             identity.cluster_id,
             expected,
             config.seeds.clone(),
+            clock,
         );
         let (stopping, stop) = watch::channel(false);
         let peer_service = PeerService::new(discovery.clone());
@@ -158,13 +183,12 @@ impl Node {
             let (indexer, feed) = start_indexer(config, &group, wanted);
             let (scrub, scrubbing) =
                 Scrub::start(config.scrub_rate, group.log(), clock, stop.clone());
-            let services = services(
-                config,
-                &group,
-                Beside { indexer, scrub },
-                clock,
-                stop.clone(),
-            );
+            let beside = Beside {
+                indexer,
+                scrub,
+                discovery: discovery.clone(),
+            };
+            let services = services(config, &group, beside, clock, stop.clone());
             peer_service.serve(services.clone());
             tokio::select! {
                 taken = take_part(&group, members, &discovery) => taken?,
@@ -179,12 +203,16 @@ impl Node {
                 return Err(error);
             }
         };
-        let client_server = serve_clients(&services, ports.client, stop).await;
+        let removed = watch_for_removal(group.clone(), discovery, stop.clone());
+        finish_changes(group.clone(), stop.clone());
+        let (client_server, health) = serve_clients(&services, ports.client, stop).await;
         let servers = vec![client_server, peer_server];
         Ok(Self {
             info,
             group,
             stopping,
+            health,
+            removed,
             servers,
             feed,
             scrubbing,
@@ -207,18 +235,39 @@ impl Node {
         format!("ready node={id} client={client_address} peer={peer_address}")
     }
 
-    /// Runs until `shutdown` says stop, or until storage or Raft has failed.
-    pub async fn wait(self, shutdown: impl Future<Output = ()>) -> Result<(), Fatal> {
+    /// Runs until `shutdown` says stop, until storage or Raft has failed, or until the node was removed.
+    pub async fn wait(self, shutdown: impl Future<Output = ()>, leave: Leave) -> Result<(), Ended> {
+        let mut removed = self.removed.clone();
+        let removed = async {
+            // A sender that is gone has nothing more to say.
+            let said = match removed.wait_for(Option::is_some).await {
+                Ok(said) => said.clone(),
+                Err(_) => None,
+            };
+            match said {
+                Some(removed) => removed,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            fatal = self.group.failed() => return Err(fatal),
+            fatal = self.group.failed() => return Err(fatal.into()),
+            removed = removed => {
+                self.stop(Leave::AtOnce).await;
+                return Err(removed.into());
+            }
             () = shutdown => {}
         }
-        self.stop().await;
+        self.stop(leave).await;
         Ok(())
     }
 
-    /// Ends streams, lets requests finish for a while, then stops Raft and the writer.
-    async fn stop(self) {
+    /// Turns new callers away, hands leadership over, ends streams, lets requests finish for a while, then stops Raft and
+    /// the writer.
+    async fn stop(self, leave: Leave) {
+        grpc::report_stopping(&self.health).await;
+        if leave == Leave::HandOver {
+            drain::hand_over(&self.group).await;
+        }
         self.stopping.send_replace(true);
         let servers = futures::future::join_all(self.servers);
         if timeout(STOP_TIMEOUT, servers).await.is_err() {
@@ -235,66 +284,6 @@ impl Node {
             tracing::warn!("scrubbing did not end by itself");
         }
         self.group.shutdown().await;
-    }
-}
-
-/// The directory's identity; a new one gets a random node id, kept before anybody hears of it.
-fn identity(lock: &DirLock) -> Result<Identity, OpenError> {
-    if let Some(identity) = lock.identity()? {
-        return Ok(identity);
-    }
-    let node_id = loop {
-        let id = rand::random::<u64>() >> 1;
-        if id != 0 {
-            break id;
-        }
-    };
-    let identity = Identity {
-        cluster_id: NO_CLUSTER,
-        node_id,
-    };
-    lock.set_identity(identity)?;
-    Ok(identity)
-}
-
-/// The members of a new cluster, when this node is one of those that form it.
-type Founders = Option<Vec<NodeInfo>>;
-
-/// For a node that is in no cluster: asks around until it is in one, which the caller keeps.
-async fn find_cluster(
-    lock: &DirLock,
-    identity: Identity,
-    discovery: &Discovery,
-) -> Result<(Identity, Founders), StartError> {
-    if identity.cluster_id != NO_CLUSTER {
-        lock.require_group(GROUP)?;
-        return Ok((identity, None));
-    }
-    let mut said = None;
-    loop {
-        let (cluster_id, members) = match discovery.round().await? {
-            Step::Wait { met, expected } => {
-                if said.replace(met) != Some(met) {
-                    tracing::info!(
-                        met,
-                        expected,
-                        "waiting for the other nodes of a new cluster"
-                    );
-                }
-                sleep(ROUND_PAUSE).await;
-                continue;
-            }
-            Step::Form {
-                cluster_id,
-                members,
-            } => (cluster_id, Some(members)),
-            Step::Join { cluster_id } => (cluster_id, None),
-        };
-        let identity = Identity {
-            cluster_id,
-            ..identity
-        };
-        return Ok((identity, members));
     }
 }
 
@@ -342,69 +331,6 @@ async fn open_group(
 
 fn group_dir(config: &Config) -> PathBuf {
     config.data_dir.join(format!("group-{GROUP}"))
-}
-
-/// Waits for a leader; meanwhile founds the cluster if that is this node's part, and looks whether the seeds are of
-/// another cluster or don't know this node.
-async fn take_part(
-    group: &Group,
-    founders: Founders,
-    discovery: &Discovery,
-) -> Result<(), StartError> {
-    let mut founders = founders;
-    loop {
-        if let Some(members) = founders.take() {
-            let members = members
-                .iter()
-                .map(crate::raft::wire::node_from_wire)
-                .collect();
-            group.initialize(members).await?;
-        }
-        // A leader is known from before a restart, too: only one that answers is one.
-        let answers = group.linearize(Proof::Majority, LEADER_ANSWER);
-        if group.leader() != Leader::Unknown && answers.await.is_ok() {
-            return Ok(());
-        }
-        let step = discovery.round().await?;
-        if let Step::Form { members, .. } = step
-            && !group.is_initialized().await?
-        {
-            founders = Some(members);
-            continue;
-        }
-        let changed = group.leader_change();
-        if group.leader() == Leader::Unknown {
-            tokio::select! {
-                () = changed => {}
-                () = sleep(ROUND_PAUSE) => {}
-            }
-        }
-    }
-}
-
-/// Says whether this node should index: followers do, and the only node of a cluster.
-fn watch_whether_to_index(group: Group, mut stop: watch::Receiver<bool>) -> watch::Receiver<bool> {
-    let (say, wanted) = watch::channel(false);
-    tokio::spawn(async move {
-        loop {
-            let changed = group.leader_change();
-            let indexes = match group.leader() {
-                Leader::Here => group.members().len() == 1,
-                Leader::There(_) => true,
-                // Between leaders nothing new is applied: as it was.
-                Leader::Unknown => *say.borrow(),
-            };
-            say.send_if_modified(|now| std::mem::replace(now, indexes) != indexes);
-            tokio::select! {
-                () = changed => {}
-                _ = stop.wait_for(|stop| *stop) => {
-                    say.send_replace(false);
-                    return;
-                }
-            }
-        }
-    });
-    wanted
 }
 
 fn start_indexer(

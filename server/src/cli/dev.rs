@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use futures::future::{join_all, try_join_all};
 use inkstone_server::clock::Clock;
 use inkstone_server::config::{Config, NODES_MAX};
-use inkstone_server::node::Node;
+use inkstone_server::node::{Leave, Node};
 use tokio::sync::watch;
 
 use crate::cli::shutdown::Shutdown;
@@ -109,12 +109,15 @@ async fn wait(nodes: Vec<Node>, shutdown: Shutdown) -> Result<(), Failure> {
     let running = nodes.into_iter().map(async |node| {
         let mut failed = failed.clone();
         let ended = node
-            .wait(async {
-                tokio::select! {
-                    () = shutdown.requested() => {}
-                    _ = failed.wait_for(|failed| *failed) => {}
-                }
-            })
+            .wait(
+                async {
+                    tokio::select! {
+                        () = shutdown.requested() => {}
+                        _ = failed.wait_for(|failed| *failed) => {}
+                    }
+                },
+                Leave::AtOnce,
+            )
             .await;
         if ended.is_err() {
             fail.send_replace(true);
@@ -125,7 +128,7 @@ async fn wait(nodes: Vec<Node>, shutdown: Shutdown) -> Result<(), Failure> {
         .await
         .into_iter()
         .collect::<Result<(), _>>()
-        .map_err(Failure::fatal)
+        .map_err(Failure::ended)
 }
 
 fn ready_line(configs: &[Config]) -> String {

@@ -15,7 +15,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
-use inkstone_server::node::StartError;
+use inkstone_server::discovery::Misplaced;
+use inkstone_server::node::{Ended, StartError};
 use inkstone_storage::error::OpenError;
 use tracing_subscriber::EnvFilter;
 
@@ -26,7 +27,8 @@ Exit codes:
   0  stopped cleanly
   1  could not start, or was refused
   2  wrong usage or configuration
-  4  the storage or the consensus failed";
+  4  the storage or the consensus failed
+  5  the node was removed from its cluster";
 
 const CHECK_HINT: &str = "`inkstone check` on it names all that is wrong";
 
@@ -49,6 +51,7 @@ impl Failure {
     fn node(error: StartError) -> Self {
         match error {
             StartError::Fatal(fatal) => Self::fatal(fatal),
+            StartError::Misplaced(Misplaced::Removed(removed)) => Self::removed(removed),
             StartError::Open(OpenError::Faulty(faults)) => Self::start(format!(
                 "{faults}; keep the directory: other nodes may have these entries whole, and go on without this one \
                  while they are a majority; {CHECK_HINT}"
@@ -57,6 +60,21 @@ impl Failure {
                 Self::start(format!("{error}; keep the directory: {CHECK_HINT}"))
             }
             other => Self::start(other),
+        }
+    }
+
+    /// Why a node that ran has ended.
+    fn ended(ended: Ended) -> Self {
+        match ended {
+            Ended::Fatal(fatal) => Self::fatal(fatal),
+            Ended::Removed(removed) => Self::removed(removed),
+        }
+    }
+
+    fn removed(error: impl std::fmt::Display) -> Self {
+        Self {
+            code: 5,
+            message: error.to_string(),
         }
     }
 

@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 use inkstone_server::clock::Clock;
 use inkstone_server::config::Config;
-use inkstone_server::node::Node;
+use inkstone_server::node::{Leave, Node};
 
 use crate::cli::shutdown::Shutdown;
 use crate::cli::{EXIT_CODES, Failure, block_on, configuration, output, start_logging};
@@ -37,7 +37,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), Failure> {
         () = shutdown.requested() => return Ok(()),
     };
     output::ready(&node.ready_line());
-    node.wait(shutdown.requested())
+    node.wait(shutdown.requested(), Leave::HandOver)
         .await
-        .map_err(Failure::fatal)
+        .map_err(Failure::ended)
 }

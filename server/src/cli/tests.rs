@@ -55,6 +55,7 @@ fn help_documents_the_exit_codes() {
         "1  could not start",
         "2  wrong usage",
         "4  the storage",
+        "5  the node was removed",
     ] {
         assert!(help.contains(line), "{line} is missing");
     }

@@ -13,8 +13,8 @@ use crate::grpc::append::not_leader;
 use crate::grpc::deadline::Deadline;
 use crate::grpc::leader::{LeaderSearch, Target};
 use crate::grpc::limits::{WRITE_TIMEOUT, WRITE_TIMEOUT_MAX};
-use crate::grpc::{Services, error, logs};
-use crate::raft::ProposeError;
+use crate::grpc::{Services, error, logs, members};
+use crate::raft::{MemberError, ProposeError};
 
 pub(crate) use peer::forward_admin_request::Request as Command;
 pub(crate) use peer::forward_admin_response::Response as CommandAnswer;
@@ -39,6 +39,15 @@ impl From<ProposeError> for NotDone {
         match unanswered {
             ProposeError::NotLeader { .. } => Self::NotLeader,
             other => Self::Refused(error::propose(other)),
+        }
+    }
+}
+
+impl From<MemberError> for NotDone {
+    fn from(unanswered: MemberError) -> Self {
+        match unanswered {
+            MemberError::NotLeader { .. } => Self::NotLeader,
+            other => Self::Refused(error::members(&other)),
         }
     }
 }
@@ -98,6 +107,21 @@ async fn dispatch(services: &Services, command: Command) -> Result<CommandAnswer
         Command::CreateLog(request) => {
             CommandAnswer::CreateLog(logs::create_log_here(services, request).await?)
         }
+        Command::AddMember(request) => {
+            CommandAnswer::AddMember(members::add_here(services, request).await?)
+        }
+        Command::PromoteMember(request) => {
+            CommandAnswer::PromoteMember(members::promote_here(services, request).await?)
+        }
+        Command::DemoteMember(request) => {
+            CommandAnswer::DemoteMember(members::demote_here(services, request).await?)
+        }
+        Command::RemoveMember(request) => {
+            CommandAnswer::RemoveMember(members::remove_here(services, request).await?)
+        }
+        Command::TransferLeader(request) => {
+            CommandAnswer::TransferLeader(members::transfer_here(services, request).await?)
+        }
     })
 }
 
@@ -120,5 +144,12 @@ async fn forward(
         error::propose(ProposeError::Unknown {
             why: "the leader's answer lacks `response`".to_owned(),
         })
+    })
+}
+
+/// What the caller is told when the leader answered another command than it was given.
+pub(crate) fn other_answer() -> Status {
+    error::propose(ProposeError::Unknown {
+        why: "the leader answered another command".to_owned(),
     })
 }

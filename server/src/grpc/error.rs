@@ -3,6 +3,8 @@
 //! Promises: every status made here carries its detail in `google.rpc.Status`; `EFFECT_NONE` is said only where the
 //! request certainly had no effect and never will (a read never has one). Everything else is `EFFECT_UNKNOWN`.
 
+mod members;
+
 use std::error::Error;
 use std::path::Path;
 
@@ -18,6 +20,8 @@ use tonic_types::pb;
 use crate::blocking::Busy;
 use crate::grpc::limits::MESSAGE_SIZE_MAX;
 use crate::raft::{ProposeError, ReadIndexError, Refusal};
+
+pub(crate) use self::members::members;
 
 /// The `Any` type of the detail.
 const DETAIL_TYPE: &str = "type.googleapis.com/inkstone.v1.ErrorDetail";

@@ -23,6 +23,7 @@ pub(crate) async fn create_log(
     convert::check_log_name(&request.name)?;
     match admin::carry_out(services, metadata, Command::CreateLog(request)).await? {
         CommandAnswer::CreateLog(response) => Ok(response),
+        _ => Err(admin::other_answer()),
     }
 }
 

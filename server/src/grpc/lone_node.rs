@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use inkstone_proto::v1::{AppendRequest, CreateLogRequest, NewRecord};
+use inkstone_proto::v1::{AppendRequest, CreateLogRequest, NewRecord, NodeInfo};
 use inkstone_storage::log::{Log, LogOptions, Spare};
 use inkstone_storage::types::Identity;
 use tempfile::TempDir;
@@ -15,6 +15,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::blocking::Blocking;
 use crate::clock::Clock;
+use crate::discovery::Discovery;
 use crate::grpc::{Beside, Services, logs};
 use crate::indexer::{Indexer, IndexerOptions};
 use crate::raft::{GROUP, Group, GroupOptions, Member, Proof, Timings};
@@ -67,6 +68,7 @@ impl LoneNode {
             Beside {
                 indexer,
                 scrub: Scrub::off(),
+                discovery: Discovery::new(NodeInfo::default(), CLUSTER, 1, Vec::new(), clock),
             },
             clock,
             Blocking::new(1, 8),

@@ -1,6 +1,6 @@
 //! The gRPC services that clients call: what they share, and the router that serves them.
 //!
-//! One verb, one file: `append`, `read`, `search`, `logs`, `cluster`. Read `service` first (which call goes where), then
+//! One verb, one file: `append`, `read`, `search`, `logs`, `cluster`, `members`. Read `service` first (which call goes where), then
 //! `error` (what a caller is told), then the verbs. Must not know: openraft, files, how a node is started.
 
 mod admin;
@@ -15,6 +15,8 @@ mod limits;
 mod logs;
 #[cfg(test)]
 mod lone_node;
+mod members;
+mod moved;
 pub mod peer;
 mod read;
 mod search;
@@ -38,6 +40,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::blocking::Blocking;
 use crate::clock::Clock;
+use crate::discovery::Discovery;
 use crate::grpc::limits::{
     APPENDS_SIZE_MAX, CONNECTION_STREAMS_MAX, MESSAGE_SIZE_MAX, STREAMS_MAX,
 };
@@ -58,6 +61,8 @@ pub struct Beside {
     pub indexer: Indexer,
     /// The search for damaged segments.
     pub scrub: Scrub,
+    /// Who else there is.
+    pub discovery: Discovery,
 }
 
 /// What the services of one node work with. Cheap to clone.
@@ -66,6 +71,7 @@ pub struct Services {
     pub(crate) group: Group,
     pub(crate) indexer: Indexer,
     pub(crate) scrub: Scrub,
+    pub(crate) discovery: Discovery,
     pub(crate) clock: Clock,
     pub(crate) reads: Blocking,
     pub(crate) searches: Blocking,
@@ -92,6 +98,7 @@ impl Services {
             group,
             indexer: beside.indexer,
             scrub: beside.scrub,
+            discovery: beside.discovery,
             clock,
             reads,
             searches,

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::discovery::{Discovery, PROTOCOL};
-use crate::grpc::{Services, admin, append, cluster, search};
+use crate::grpc::{Services, admin, append, cluster, members, moved, search};
 use crate::raft::types::{RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
 use crate::raft::{GROUP, Group, Proof, snapshot};
@@ -198,11 +198,13 @@ impl Peer for PeerService {
                 request.protocol
             )));
         }
-        let members = self
-            .services
-            .get()
-            .map_or_else(Vec::new, |s| s.group.members());
-        Ok(Response::new(self.discovery.answer(&request, members)))
+        let known = self.services.get().map(|services| {
+            moved::notice(services, &request);
+            members::known(&services.group)
+        });
+        Ok(Response::new(
+            self.discovery.answer(&request, known.unwrap_or_default()),
+        ))
     }
 
     async fn append_entries(
@@ -368,5 +370,20 @@ impl Peer for PeerService {
     ) -> Answer<v1::NodeStatus> {
         let services = self.for_message(request.get_ref().header.as_ref())?;
         Ok(Response::new(cluster::node_status_here(services)))
+    }
+
+    async fn progress(
+        &self,
+        request: Request<peer::ProgressRequest>,
+    ) -> Answer<peer::ProgressResponse> {
+        let group = &self.for_message(request.get_ref().header.as_ref())?.group;
+        let progress = group.progress().into_iter();
+        let members = progress.map(|(node, progress)| peer::MemberProgress {
+            node,
+            progress: Some(progress.to_wire()),
+        });
+        Ok(Response::new(peer::ProgressResponse {
+            members: members.collect(),
+        }))
     }
 }

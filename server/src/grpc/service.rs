@@ -3,14 +3,17 @@
 use inkstone_proto::v1::admin_server::Admin;
 use inkstone_proto::v1::logs_server::Logs;
 use inkstone_proto::v1::{
-    AppendRequest, AppendResponse, ClusterStatusRequest, ClusterStatusResponse, CreateLogRequest,
-    CreateLogResponse, GetLogRequest, GetLogResponse, ListLogsRequest, ListLogsResponse,
-    ReadRequest, ReadResponse, SearchRequest, SearchResponse, TailRequest, TailResponse,
+    AddMemberRequest, AddMemberResponse, AppendRequest, AppendResponse, ClusterStatusRequest,
+    ClusterStatusResponse, CreateLogRequest, CreateLogResponse, DemoteMemberRequest,
+    DemoteMemberResponse, GetLogRequest, GetLogResponse, ListLogsRequest, ListLogsResponse,
+    PromoteMemberRequest, PromoteMemberResponse, ReadRequest, ReadResponse, RemoveMemberRequest,
+    RemoveMemberResponse, SearchRequest, SearchResponse, TailRequest, TailResponse,
+    TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::grpc::{Services, append, cluster, logs, read, search};
+use crate::grpc::{Services, append, cluster, logs, members, read, search};
 
 #[tonic::async_trait]
 impl Logs for Services {
@@ -99,5 +102,55 @@ impl Admin for Services {
         _request: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
         Ok(Response::new(cluster::cluster_status(self).await))
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<AddMemberRequest>,
+    ) -> Result<Response<AddMemberResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        members::add(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<PromoteMemberRequest>,
+    ) -> Result<Response<PromoteMemberResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        members::promote(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn demote_member(
+        &self,
+        request: Request<DemoteMemberRequest>,
+    ) -> Result<Response<DemoteMemberResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        members::demote(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<RemoveMemberRequest>,
+    ) -> Result<Response<RemoveMemberResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        members::remove(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        members::transfer(self, &metadata, request)
+            .await
+            .map(Response::new)
     }
 }

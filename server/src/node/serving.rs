@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::server::HealthReporter;
 
 use crate::grpc::peer::PeerService;
 use crate::grpc::{self, Services};
@@ -46,17 +47,13 @@ pub(super) fn serve_peers(
     tokio::spawn(server.serve_with_incoming_shutdown(incoming, stopped(stop)))
 }
 
-/// Serves clients, and says so to those that ask for the node's health.
+/// Serves clients, and says so to those that ask for the node's health: what says otherwise later is returned, too.
 pub(super) async fn serve_clients(
     services: &Services,
     port: TcpListener,
     stop: watch::Receiver<bool>,
-) -> Serving {
+) -> (Serving, HealthReporter) {
     let (router, health) = grpc::client_router(services).await;
-    let incoming = incoming(port);
-    let stopping = async move {
-        stopped(stop).await;
-        grpc::report_stopping(&health).await;
-    };
-    tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping))
+    let serving = router.serve_with_incoming_shutdown(incoming(port), stopped(stop));
+    (tokio::spawn(serving), health)
 }

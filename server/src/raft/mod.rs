@@ -2,8 +2,8 @@
 //!
 //! Read `types` (how openraft is filled in), `log_store` (the store as openraft's log), `state` and `state_machine`
 //! (what entries do), `ingest` (appends on their way in), `command`
-//! (what else is proposed), `read_index` and `round` (linearizable reads on any node), `freshness`
-//! (how stale the others are), `network` and
+//! (what else is proposed), `members` and `transfer` (who takes part, who leads), `read_index` and `round` (linearizable
+//! reads on any node), `freshness` (how stale the others are), `network` and
 //! `peers` (the other members), `wire` (protobuf). Nothing outside this folder and `grpc/peer.rs` names openraft.
 //! Must not know: gRPC services, tantivy.
 
@@ -12,14 +12,17 @@ mod error;
 mod freshness;
 mod ingest;
 mod log_store;
+mod members;
 mod network;
 mod peers;
+mod progress;
 mod read_index;
 mod round;
 mod settings;
 pub(crate) mod snapshot;
 mod state;
 mod state_machine;
+mod transfer;
 pub(crate) mod types;
 pub(crate) mod wire;
 
@@ -46,7 +49,10 @@ use crate::tail::Applied;
 
 pub use error::{AppendOutcome, Fatal, ProposeError};
 pub use ingest::Pending;
-pub use peers::{GROUP, Peers, Purpose, connect_lazily};
+pub(crate) use members::not_found;
+pub use members::{Able, MemberError, Members, find_named, is_named};
+pub use peers::{GROUP, MoveTurn, Peers, Purpose, connect_lazily};
+pub use progress::{BEHIND_MAX, Progress};
 pub use read_index::{Proof, ReadIndexError};
 pub use settings::Timings;
 pub use state::{LogInfo, Receipt, Refusal};
@@ -123,6 +129,10 @@ struct Inner {
     freshness: Freshness,
     /// For those who wait for the writer.
     room: Blocking,
+    /// Held by whoever changes the members or hands leadership over: one at a time.
+    changing: tokio::sync::Mutex<()>,
+    /// A member that was silent for longer can't be reached.
+    silence_max: Duration,
 }
 
 impl Group {
@@ -166,6 +176,8 @@ impl Group {
             followed,
             freshness: Freshness::default(),
             room: Blocking::new(ROOM_THREADS, RAFT_READS_WAITING),
+            changing: tokio::sync::Mutex::new(()),
+            silence_max: timings.election_max,
         };
         let group = Self {
             inner: Arc::new(inner),
@@ -353,7 +365,18 @@ impl Group {
     pub fn peer(&self, node: &v1::NodeInfo) -> PeerClient<Channel> {
         self.inner
             .peers
-            .client(&node.peer_address, Purpose::Request)
+            .client_of(node.id, &node.peer_address, Purpose::Request)
+    }
+
+    /// The turn to look for a node at a new address, if nobody has it.
+    pub fn begin_move(&self, node: u64) -> Option<MoveTurn> {
+        self.inner.peers.begin_move(node)
+    }
+
+    /// From now on this node is reached at its address, whatever the membership says. openraft keeps its connections
+    /// when a member's address changes, so they must look here.
+    pub fn reach_at(&self, node: &v1::NodeInfo) {
+        self.inner.peers.moved(node.id, &node.peer_address);
     }
 
     /// The header that every message to that node carries.
@@ -394,6 +417,8 @@ impl Group {
             log_bytes: log.disk_size,
             chain_crc: log.chain_crc,
             scrub: None,
+            voter: self.membership().is_voter(self.inner.node_id),
+            progress: None,
         }
     }
 }

@@ -60,8 +60,8 @@ impl Network {
 
     fn connection(&self, target: u64, node: &Member, purpose: Purpose) -> Connection {
         Connection {
-            client: self.peers.client(&node.peer_address, purpose),
-            votes: self.peers.client(&node.peer_address, Purpose::Heartbeat),
+            peers: self.peers.clone(),
+            target,
             header: self.peers.header(target),
             stall_timeout: self.stall_timeout,
             followed: Arc::clone(&self.followed),
@@ -91,9 +91,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 /// One peer, for one purpose.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    client: PeerClient<Channel>,
-    /// Votes must not wait behind entries.
-    votes: PeerClient<Channel>,
+    peers: Peers,
+    target: u64,
     header: peer::Header,
     stall_timeout: Duration,
     followed: Arc<Followed>,
@@ -231,7 +230,7 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 counter.fetch_add(1, Ordering::Release);
                 append_to_wire(header.clone(), followed.at(), request)
             });
-            let opened = within(self.stall_timeout, self.client.append_entries(requests)).await;
+            let opened = within(self.stall_timeout, self.client().append_entries(requests)).await;
             self.note(opened.as_ref().err());
             let inbound = match opened {
                 Ok(inbound) => inbound,
@@ -259,6 +258,18 @@ impl NetStreamAppend<TypeConfig> for Connection {
 }
 
 impl Connection {
+    /// The connection for this one's purpose, to where the node is now.
+    fn client(&self) -> PeerClient<Channel> {
+        self.peers
+            .client_of(self.target, &self.address, self.purpose)
+    }
+
+    /// Votes must not wait behind entries.
+    fn votes(&self) -> PeerClient<Channel> {
+        self.peers
+            .client_of(self.target, &self.address, Purpose::Heartbeat)
+    }
+
     /// Says once that a peer is lost, and once that it is back, not at every try nor for every purpose.
     fn note(&mut self, error: Option<&RpcError>) {
         if self.purpose != Purpose::Append {
@@ -307,7 +318,7 @@ impl NetVote<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let request = self.vote_to_wire(&request);
-        vote_from_wire(within(option.hard_ttl(), self.votes.vote(request)).await?)
+        vote_from_wire(within(option.hard_ttl(), self.votes().vote(request)).await?)
     }
 
     async fn pre_vote(
@@ -316,7 +327,7 @@ impl NetVote<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let request = self.vote_to_wire(&request);
-        vote_from_wire(within(option.hard_ttl(), self.votes.pre_vote(request)).await?)
+        vote_from_wire(within(option.hard_ttl(), self.votes().pre_vote(request)).await?)
     }
 }
 
@@ -340,7 +351,8 @@ impl NetSnapshot<TypeConfig> for Connection {
             checkpoint_crc: crc32fast::hash(&checkpoint),
             checkpoint,
         };
-        let call = within(option.hard_ttl(), self.client.install_snapshot(request));
+        let mut client = self.client();
+        let call = within(option.hard_ttl(), client.install_snapshot(request));
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             response = call => {
@@ -363,7 +375,7 @@ impl NetTransferLeader<TypeConfig> for Connection {
             to_node: *request.to_node_id(),
             last: request.last_log_id().map(wire::log_id_to_wire),
         };
-        let response = within(option.hard_ttl(), self.votes.transfer_leader(request)).await?;
+        let response = within(option.hard_ttl(), self.votes().transfer_leader(request)).await?;
         if response.refused.is_empty() {
             Ok(Ok(()))
         } else {

@@ -3,7 +3,7 @@
 //! Promises: heartbeats never wait behind appends, nor appends behind snapshots or forwarded requests; a peer that is
 //! gone is noticed by keep-alive even when TCP says nothing. Must not know: openraft.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,23 @@ pub struct Peers {
     cluster_id: [u8; 16],
     node_id: u64,
     channels: Arc<Mutex<HashMap<(String, Purpose), Channel>>>,
+    /// Where nodes are that were started with other addresses than the membership has, or had when openraft was told.
+    moved: Arc<Mutex<HashMap<u64, String>>>,
+    /// Nodes that are being looked for at a new address.
+    moving: Arc<Mutex<HashSet<u64>>>,
+}
+
+/// The right to look for a moved node; given back when dropped.
+#[derive(Debug)]
+pub struct MoveTurn {
+    node: u64,
+    moving: Arc<Mutex<HashSet<u64>>>,
+}
+
+impl Drop for MoveTurn {
+    fn drop(&mut self) {
+        self.moving.lock().remove(&self.node);
+    }
 }
 
 impl Peers {
@@ -51,7 +68,33 @@ impl Peers {
             cluster_id,
             node_id,
             channels: Arc::default(),
+            moved: Arc::default(),
+            moving: Arc::default(),
         }
+    }
+
+    /// From now on this node is reached at that address, whatever the membership says.
+    pub(super) fn moved(&self, node: u64, address: &str) {
+        self.moved.lock().insert(node, address.to_owned());
+    }
+
+    /// The turn to look for a node at a new address, if nobody has it.
+    pub(super) fn begin_move(&self, node: u64) -> Option<MoveTurn> {
+        self.moving.lock().insert(node).then(|| MoveTurn {
+            node,
+            moving: Arc::clone(&self.moving),
+        })
+    }
+
+    /// A client for that node, which is at `address` unless it has moved.
+    pub(super) fn client_of(
+        &self,
+        node: u64,
+        address: &str,
+        purpose: Purpose,
+    ) -> PeerClient<Channel> {
+        let moved = self.moved.lock().get(&node).cloned();
+        self.client(moved.as_deref().unwrap_or(address), purpose)
     }
 
     /// A client for the peer service at that address. Does not wait for the connection; a call fails if there is none.

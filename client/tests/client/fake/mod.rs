@@ -1,5 +1,6 @@
 //! A server in memory that keeps the contract of `logs.proto` for producers, and that fails as it is told.
 
+mod members;
 mod service;
 
 use std::collections::{HashMap, VecDeque};
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) reads: Vec<v1::ReadRequest>,
     /// What the cluster's status says of its nodes.
     pub(crate) nodes: Vec<v1::NodeStatus>,
+    /// Nodes that may be added.
+    pub(crate) waiting: Vec<v1::NodeInfo>,
 }
 
 #[derive(Debug, Default)]

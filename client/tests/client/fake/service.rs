@@ -263,11 +263,69 @@ impl Admin for Fake {
         _: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
         // It knows no leader: a client learns of one by a hint alone.
+        let mut state = self.state.lock();
+        let nodes = state.nodes.clone();
+        state.catch_up();
         Ok(Response::new(v1::ClusterStatusResponse {
             term: 3,
             answered_by: 1,
-            nodes: self.state.lock().nodes.clone(),
+            nodes,
+            waiting: state.waiting.clone(),
             ..Default::default()
+        }))
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<v1::AddMemberRequest>,
+    ) -> Result<Response<v1::AddMemberResponse>, Status> {
+        let node = self.state.lock().add(&request.into_inner().node)?;
+        Ok(Response::new(v1::AddMemberResponse { node: Some(node) }))
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<v1::PromoteMemberRequest>,
+    ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
+        let node = self.state.lock().promote(&request.into_inner().node)?;
+        Ok(Response::new(v1::PromoteMemberResponse {
+            node: Some(node),
+        }))
+    }
+
+    async fn demote_member(
+        &self,
+        request: Request<v1::DemoteMemberRequest>,
+    ) -> Result<Response<v1::DemoteMemberResponse>, Status> {
+        let request = request.into_inner();
+        let node = self.state.lock().demote(&request.node, request.force)?;
+        Ok(Response::new(v1::DemoteMemberResponse { node: Some(node) }))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        let node = self.state.lock().remove(&request.into_inner().node)?;
+        Ok(Response::new(v1::RemoveMemberResponse { node: Some(node) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        let name = request.into_inner().node;
+        if name == "lost" {
+            return Err(Status::unavailable("connection lost"));
+        }
+        let state = self.state.lock();
+        let leader = match name.as_str() {
+            "" => state.nodes.first().and_then(|status| status.node.clone()),
+            name => Some(state.member(name)?),
+        };
+        Ok(Response::new(v1::TransferLeaderResponse {
+            leader,
+            transferred: true,
         }))
     }
 }
