@@ -10,7 +10,7 @@ use inkstone_proto::v1;
 use crate::append::nobody;
 use crate::fake::{Fake, Fault};
 
-async fn ink(server: &str, arguments: &[&str], input: &str) -> Output {
+pub(crate) async fn ink(server: &str, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ink"));
     command
         .args(["--server", server, "--timeout", "2s"])
@@ -31,15 +31,15 @@ async fn ink(server: &str, arguments: &[&str], input: &str) -> Output {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn code(output: &Output) -> Option<i32> {
+pub(crate) fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 

@@ -7,6 +7,8 @@ mod command_line;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod members_command;
+#[cfg(test)]
 mod read;
 #[cfg(test)]
 mod session;

@@ -1,11 +1,14 @@
-//! `ink cluster status`.
+//! `ink cluster`: who is in it, and what an operator changes about that. One file for what is printed, one for what is
+//! done in several steps.
+
+mod join;
+mod status;
 
 use clap::{Args, Subcommand};
-use inkstone_client::{Client, ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ScrubStatus};
+use inkstone_client::{Able, Client, NodeInfo};
 use serde_json::json;
 
 use crate::output::{Format, Output};
-use crate::time;
 
 /// What to do with the cluster.
 #[derive(Debug, Args)]
@@ -14,195 +17,126 @@ pub(crate) struct Cluster {
     command: Command,
 }
 
+const NODE_HELP: &str = "A node's id, or its HOST:PORT for clients or for other nodes";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Who is in the cluster, who leads, and how far each node is
     Status,
+    /// Add a node that waits for it, without a vote
+    Add {
+        #[arg(help = NODE_HELP)]
+        node: String,
+        /// Wait until it has caught up, and give it a vote; safe to run again
+        #[arg(long)]
+        promote: bool,
+    },
+    /// Give a node that has caught up a vote
+    Promote {
+        #[arg(help = NODE_HELP)]
+        node: String,
+    },
+    /// Take a node's vote; it stays and follows
+    Demote {
+        #[arg(help = NODE_HELP)]
+        node: String,
+        /// Count voters that are reachable but behind; appends then wait for them
+        #[arg(long)]
+        force: bool,
+    },
+    /// Remove a node for good, dead or alive
+    Remove {
+        #[arg(help = NODE_HELP)]
+        node: String,
+        /// Count voters that are reachable but behind; appends then wait for them
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put a new node in a dead one's place: add, catch up, promote, remove; safe to run again
+    Replace {
+        /// The node that goes: its id, or its HOST:PORT
+        dead: String,
+        /// The node that comes: its id, or its HOST:PORT
+        new: String,
+    },
+    /// Make another node the leader
+    Transfer {
+        /// The new leader: its id, or its HOST:PORT [default: the one that is furthest]
+        node: Option<String>,
+    },
 }
 
 impl Cluster {
     pub(crate) async fn run(self, client: &Client, output: &mut Output) -> anyhow::Result<()> {
         match self.command {
-            Command::Status => print(&client.cluster_status().await?, output),
-        }
-    }
-}
-
-fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
-    match output.format(Format::Table) {
-        Format::Json => {
-            output.json(&json!({
-                "cluster_id": status.cluster_id,
-                "leader": status.leader,
-                "term": status.term,
-                "answered_by": status.answered_by,
-                "nodes": status.nodes.iter().map(node_json).collect::<Vec<_>>(),
-            }))?;
-        }
-        Format::Text => {
-            for node in &status.nodes {
-                output.line(&row(node).join(" "))?;
+            Command::Status => status::print(&client.cluster_status().await?, output),
+            Command::Add {
+                node,
+                promote: false,
+            } => {
+                let node = client.add_member(&node).await?;
+                done("added", &node, output)?;
+                output.note(&format!(
+                    "it has no vote yet: `ink cluster promote {}` gives it one when it has caught up",
+                    node.id
+                ));
+                Ok(())
             }
-            print_damages(status, output)?;
-        }
-        Format::Table => {
-            let leader = status
-                .leader
-                .map_or_else(|| "none".to_owned(), |id| id.to_string());
-            output.line(&format!(
-                "cluster {}  term {}  leader {leader}  answered by {}",
-                status.cluster_id, status.term, status.answered_by
-            ))?;
-            let heading = [
-                "node",
-                "address",
-                "role",
-                "reachable",
-                "durable",
-                "committed",
-                "applied",
-                "indexed",
-                "bytes",
-                "version",
-                "scrubbed",
-                "damaged",
-            ];
-            output.table(&heading, status.nodes.iter().map(row).collect())?;
-            print_damages(status, output)?;
+            Command::Add {
+                node,
+                promote: true,
+            } => join::join(client, &node, output).await.map(drop),
+            Command::Promote { node } => {
+                done("promoted", &client.promote_member(&node).await?, output)
+            }
+            Command::Demote { node, force } => {
+                let node = client.demote_member(&node, able(force)).await?;
+                done("demoted", &node, output)
+            }
+            Command::Remove { node, force } => {
+                let node = client.remove_member(&node, able(force)).await?;
+                done("removed", &node, output)
+            }
+            Command::Replace { dead, new } => join::replace(client, &dead, &new, output).await,
+            Command::Transfer { node } => {
+                let transfer = client.transfer_leader(node.as_deref()).await?;
+                let action = if transfer.transferred {
+                    "transferred"
+                } else {
+                    "unchanged"
+                };
+                done(action, &transfer.leader, output)
+            }
         }
     }
+}
+
+fn able(force: bool) -> Able {
+    if force {
+        Able::Reachable
+    } else {
+        Able::CaughtUp
+    }
+}
+
+/// Prints what was done to a node.
+fn done(action: &str, node: &NodeInfo, output: &mut Output) -> anyhow::Result<()> {
+    if output.format(Format::Text) == Format::Json {
+        output.json(&json!({ "action": action, "node": status::info_json(node) }))?;
+        return Ok(());
+    }
+    let NodeInfo {
+        id,
+        peer_address: address,
+        ..
+    } = node;
+    output.line(&match action {
+        "added" => format!("added node {id} at {address} as a learner"),
+        "promoted" => format!("promoted node {id} at {address}: it has a vote"),
+        "demoted" => format!("demoted node {id} at {address}: it is a learner"),
+        "removed" => format!("removed node {id} at {address}"),
+        "transferred" => format!("node {id} at {address} leads now"),
+        _ => format!("node {id} at {address} leads already"),
+    })?;
     Ok(())
-}
-
-fn row(status: &NodeStatus) -> Vec<String> {
-    let figure = |value: u64| {
-        if status.reachable {
-            value.to_string()
-        } else {
-            "-".to_owned()
-        }
-    };
-    vec![
-        status.node.id.to_string(),
-        status.node.client_address.clone(),
-        role(status.role).to_owned(),
-        if status.reachable { "yes" } else { "no" }.to_owned(),
-        figure(status.durable_index),
-        figure(status.committed_index),
-        figure(status.applied_index),
-        figure(status.indexed_index),
-        figure(status.log_bytes),
-        if status.version.is_empty() {
-            "-".to_owned()
-        } else {
-            status.version.clone()
-        },
-        scrubbed(status.scrub.as_ref()),
-        status
-            .scrub
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |scrub| scrub.damages_count.to_string()),
-    ]
-}
-
-/// When the last pass over all sealed segments ended; before that, how far the first one is.
-fn scrubbed(scrub: Option<&ScrubStatus>) -> String {
-    let Some(scrub) = scrub else {
-        return "-".to_owned();
-    };
-    match scrub.last_pass {
-        _ if scrub.rate == 0 => "off".to_owned(),
-        Some(pass) => time::format(pass.end_time - pass.end_time.rem_euclid(1_000_000_000)),
-        None => scrub
-            .verified_bytes
-            .saturating_mul(100)
-            .checked_div(scrub.total_bytes)
-            .map_or_else(|| "-".to_owned(), |percent| format!("{percent}%")),
-    }
-}
-
-/// A line for each damaged place that a node knows of, and for those that there was no room for.
-fn print_damages(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
-    for node in &status.nodes {
-        let Some(scrub) = &node.scrub else { continue };
-        let id = node.node.id;
-        for place in &scrub.damages {
-            output.line(&format!("damage: node {id}: {}", damage_text(place)))?;
-        }
-        let more = scrub
-            .damages_count
-            .saturating_sub(scrub.damages.len() as u64);
-        if more > 0 {
-            output.line(&format!("damage: node {id}: and {more} more places"))?;
-        }
-    }
-    Ok(())
-}
-
-fn damage_text(place: &DamagedPlace) -> String {
-    let DamagedPlace {
-        file,
-        position,
-        what,
-        entries,
-    } = place;
-    let entries = match entries {
-        None => String::new(),
-        Some(one) if one.start() == one.end() => format!(" (entry {})", one.start()),
-        Some(more) => format!(" (entries {} to {})", more.start(), more.end()),
-    };
-    format!("{file} at byte {position}: {what}{entries}")
-}
-
-fn role(role: NodeRole) -> &'static str {
-    match role {
-        NodeRole::Leader => "leader",
-        NodeRole::Follower => "follower",
-        NodeRole::Candidate => "candidate",
-        NodeRole::Learner => "learner",
-        NodeRole::Unknown => "unknown",
-    }
-}
-
-fn node_json(status: &NodeStatus) -> serde_json::Value {
-    json!({
-        "id": status.node.id,
-        "client_address": status.node.client_address,
-        "peer_address": status.node.peer_address,
-        "role": role(status.role),
-        "reachable": status.reachable,
-        "durable_index": status.durable_index,
-        "committed_index": status.committed_index,
-        "applied_index": status.applied_index,
-        "indexed_index": status.indexed_index,
-        "log_bytes": status.log_bytes,
-        "chain_crc": status.chain_crc,
-        "version": status.version,
-        "scrub": status.scrub.as_ref().map(scrub_json),
-    })
-}
-
-fn scrub_json(scrub: &ScrubStatus) -> serde_json::Value {
-    let place = |place: &DamagedPlace| {
-        json!({
-            "file": place.file,
-            "position": place.position,
-            "what": place.what,
-            "first_index": place.entries.as_ref().map(|entries| *entries.start()),
-            "last_index": place.entries.as_ref().map(|entries| *entries.end()),
-        })
-    };
-    json!({
-        "rate": scrub.rate,
-        "passes": scrub.passes,
-        "last_pass": scrub.last_pass.map(|pass| json!({
-            "start_time": pass.start_time,
-            "end_time": pass.end_time,
-            "bytes": pass.bytes,
-        })),
-        "verified_bytes": scrub.verified_bytes,
-        "total_bytes": scrub.total_bytes,
-        "damages": scrub.damages.iter().map(place).collect::<Vec<_>>(),
-        "damages_count": scrub.damages_count,
-    })
 }

@@ -68,7 +68,7 @@ enum Command {
     Read(read::Read),
     /// Search a log, newest records first
     Search(search::Search),
-    /// Show the cluster
+    /// Show the cluster, change its members, move its leader
     Cluster(cluster::Cluster),
     /// Print a completion script
     Completions(completions::Completions),
@@ -103,7 +103,7 @@ fn run(ink: Ink, output: &mut Output) -> anyhow::Result<()> {
             Command::Append(append) => Box::pin(append.run(&client, output)).await,
             Command::Read(read) => read.run(&client, output).await,
             Command::Search(search) => search.run(&client, timeout, output).await,
-            Command::Cluster(cluster) => cluster.run(&client, output).await,
+            Command::Cluster(cluster) => Box::pin(cluster.run(&client, output)).await,
             Command::Completions(completions) => completions.run(output),
         }
     });
