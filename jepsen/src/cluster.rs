@@ -4,6 +4,7 @@
 //! restarts; on a failed test the nodes' directories stay and their last words are printed. Must not know: what runs on
 //! the cluster, or what is proven with it.
 
+mod members;
 pub mod ports;
 
 use std::fmt::Write as _;
@@ -75,9 +76,29 @@ struct Node {
     client_address: String,
     peer_address: String,
     process: Option<(Process, Pace)>,
+    place: Place,
+}
+
+/// Whether a node is to be read from when all is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Member,
+    Retired,
 }
 
 impl Node {
+    fn lay_out(dir: &Path, number: usize) -> Result<Self> {
+        let node = Self {
+            dir: dir.join(format!("node-{number}")),
+            client_address: format!("127.0.0.1:{}", ports::free()?),
+            peer_address: format!("127.0.0.1:{}", ports::free()?),
+            process: None,
+            place: Place::Member,
+        };
+        std::fs::create_dir_all(&node.dir)?;
+        Ok(node)
+    }
+
     fn config_file(&self) -> PathBuf {
         self.dir.join("inkstone.toml")
     }
@@ -136,14 +157,7 @@ impl Cluster {
         };
         let mut nodes = Vec::new();
         for number in 0..options.nodes {
-            let node = Node {
-                dir: dir.join(format!("node-{number}")),
-                client_address: format!("127.0.0.1:{}", ports::free()?),
-                peer_address: format!("127.0.0.1:{}", ports::free()?),
-                process: None,
-            };
-            std::fs::create_dir_all(&node.dir)?;
-            nodes.push(node);
+            nodes.push(Node::lay_out(&dir, number)?);
         }
         let targets: Vec<String> = nodes.iter().map(|node| node.peer_address.clone()).collect();
         let proxies = match options.network {
@@ -192,7 +206,7 @@ impl Cluster {
              {}\n",
             data_dir.display().to_string(),
             self.peer_advertise(node),
-            self.nodes.len(),
+            self.options.nodes,
             self.options.tables,
         )
     }
@@ -372,7 +386,10 @@ impl Cluster {
 
     /// Starts all nodes that do not run, together, and waits until each is ready.
     pub async fn start_all(&mut self) -> Result<()> {
-        let idle = (0..self.len()).filter(|node| self.nodes[*node].process.is_none());
+        let idle = self
+            .active()
+            .into_iter()
+            .filter(|node| self.nodes[*node].process.is_none());
         let idle: Vec<usize> = idle.collect();
         for node in &idle {
             self.spawn(*node)?;

@@ -220,6 +220,11 @@ impl History {
         });
     }
 
+    /// The time now, by the clock that stamps the operations, in nanoseconds.
+    pub fn now(&self) -> u64 {
+        self.clock.nanos()
+    }
+
     /// All operations, in the order of their invocations.
     pub fn operations(&self) -> Vec<Operation> {
         join(&self.events.lock())

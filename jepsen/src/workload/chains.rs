@@ -16,7 +16,7 @@ pub async fn final_chains(cluster: &Cluster, run: &Run, log: &str) -> Result<()>
     let status = timeout(PATIENCE, equally_far(&client))
         .await
         .context("the nodes never came to be equally far")??;
-    for number in 0..cluster.len() {
+    for number in cluster.active() {
         let address = cluster.address(number);
         let node = status
             .nodes

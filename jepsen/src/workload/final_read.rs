@@ -12,9 +12,9 @@ use crate::cluster::{Cluster, PATIENCE};
 use crate::history::{Call, End, Outcome, Seen};
 use crate::payload;
 
-/// Reads the whole log from every node, one after the other.
+/// Reads the whole log from every node that was not retired, one after the other.
 pub async fn final_reads(cluster: &Cluster, run: &Run, log: &str) -> Result<()> {
-    for node in 0..cluster.len() {
+    for node in cluster.active() {
         final_read(cluster, run, log, node).await?;
     }
     Ok(())

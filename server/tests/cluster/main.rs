@@ -13,6 +13,8 @@ mod full;
 mod kill_all;
 mod kill_leader;
 mod kill_sealing;
+mod members;
+mod members_under_load;
 mod partition;
 mod pause;
 mod producer;

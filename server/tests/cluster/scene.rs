@@ -114,8 +114,8 @@ impl FaultRun {
             counts.appends_acked >= acked_min,
             "too few appends to judge by:\n{text}"
         );
-        assert_eq!(counts.final_reads, stage.cluster.len(), "{text}");
-        assert_eq!(counts.chains, stage.cluster.len(), "{text}");
+        assert_eq!(counts.final_reads, stage.cluster.active().len(), "{text}");
+        assert_eq!(counts.chains, stage.cluster.active().len(), "{text}");
         assert!(
             counts.tails > 0 && counts.reads > counts.final_reads,
             "nobody looked:\n{text}"
