@@ -27,3 +27,22 @@ fn a_directory_in_use_is_not_checked() {
     assert!(said.contains("is in use by another process"), "{said}");
     drop(held);
 }
+
+/// A device that takes nothing is a full disk.
+#[test]
+fn what_cannot_be_printed_is_a_failure_that_is_told() {
+    for arguments in [&["config"][..], &["--help"]] {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let failed = Command::new(env!("CARGO_BIN_EXE_inkstone"))
+            .args(arguments)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(failed.stderr).unwrap();
+        assert_eq!(failed.status.code(), Some(1), "{said}");
+        assert!(said.contains("can't write to standard output"), "{said}");
+    }
+}

@@ -441,3 +441,20 @@ async fn a_reader_that_goes_away_is_no_error() {
     assert_eq!(stdout(&output), "0\n");
     assert_eq!(stderr(&output), "0\n");
 }
+
+/// A device that takes nothing is a full disk.
+#[test]
+fn what_cannot_be_printed_is_a_failure_that_is_told() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let failed = Command::new(env!("CARGO_BIN_EXE_ink"))
+        .args(["completions", "bash"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    assert!(said.contains("can't write to standard output"), "{said}");
+}

@@ -88,7 +88,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         json_lines(&reports, &summary)
     } else {
         text(dir, &reports, &summary)
-    });
+    })?;
     if lock.is_none() {
         output::hint("there is no LOCK: no node was kept from starting here meanwhile");
     }

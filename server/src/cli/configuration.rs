@@ -17,8 +17,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (config, settings) = load(matches)?;
-    output::write(&config.to_toml(&settings));
-    Ok(())
+    output::write(&config.to_toml(&settings))
 }
 
 /// `--config`, and a flag and a variable for every key.

@@ -25,10 +25,12 @@ use self::shutdown::Shutdown;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  stopped cleanly
-  1  could not start, or was refused
+  1  could not start, or was refused; nothing was changed
   2  wrong usage or configuration
-  4  the storage or the consensus failed
-  5  the node was removed from its cluster";
+  4  the storage or the consensus failed: what was under way was answered as unknown; start it again, which recovers
+     (a full disk needs room first)
+  5  the node was removed from its cluster
+  134  (SIGABRT) a bug: the process ended itself; start it again, which recovers";
 
 const CHECK_HINT: &str = "`inkstone check` on it names all that is wrong";
 
@@ -99,8 +101,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(matches) => dispatch(&matches),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                output::write(&error.render().to_string());
-                Ok(())
+                output::write(&error.render().to_string())
             }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 output::hint(error.render().to_string().trim_end());

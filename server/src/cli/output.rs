@@ -1,23 +1,35 @@
 //! The one place that writes to standard output and standard error (the program's log apart).
 //!
-//! A stream that is closed is no reason to stop a node: what can't be written is dropped.
+//! A stream that is closed is no reason to stop a node: its `ready` line is dropped. What a command was asked to print and
+//! can't is a failure of that command.
 
-use std::io::{IsTerminal as _, Write, stderr, stdout};
+use std::io::{self, IsTerminal as _, Write, stderr, stdout};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// To standard output, as it is, at once.
-pub(super) fn write(text: &str) {
-    let mut out = stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    if let Err(error) = written {
-        tracing::warn!(%error, "standard output is closed");
+use super::Failure;
+
+/// To standard output, as it is, at once. A reader that went away has what it wanted.
+pub(super) fn write(text: &str) -> Result<(), Failure> {
+    match write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::start(format!(
+            "can't write to standard output: {error}"
+        ))),
+        _ => Ok(()),
     }
+}
+
+fn write_all(text: &str) -> io::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// The line that says that clients are served.
 pub(super) fn ready(line: &str) {
-    write(&format!("{line}\n"));
+    if let Err(error) = write_all(&format!("{line}\n")) {
+        tracing::warn!(%error, "standard output is closed");
+    }
 }
 
 /// A bar of so many bytes on standard error, when that is a terminal.

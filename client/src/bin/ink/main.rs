@@ -75,7 +75,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let ink = Ink::parse();
+    let ink = match Ink::try_parse() {
+        Ok(ink) => ink,
+        // Help and the version are answers, too: one that can't be printed is a failure.
+        Err(answer) => {
+            return match answer.print() {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(1),
+                _ => ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2)),
+            };
+        }
+    };
     let mut output = Output::new(ink.output);
     match run(ink, &mut output).and_then(|()| Ok(output.finish()?)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -32,10 +32,34 @@ pub(crate) enum Format {
 #[derive(Debug)]
 pub(crate) struct Output {
     asked: Option<Format>,
-    out: BufWriter<Stdout>,
+    out: BufWriter<StandardOutput>,
     err: Stderr,
     terminal: bool,
     coloured: bool,
+}
+
+/// Says of an error that it is standard output's: a full disk behind it is not one of the servers'.
+#[derive(Debug)]
+struct StandardOutput(Stdout);
+
+fn of_standard_output(error: &io::Error) -> io::Error {
+    // The kind is kept: that of a reader that went away is asked for.
+    io::Error::new(
+        error.kind(),
+        format!("can't write to standard output: {error}"),
+    )
+}
+
+impl Write for StandardOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .write(bytes)
+            .map_err(|error| of_standard_output(&error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(|error| of_standard_output(&error))
+    }
 }
 
 const HIGHLIGHT: Style = AnsiColor::Red.on_default().bold();
@@ -48,7 +72,7 @@ impl Output {
         let coloured = terminal && choice != anstream::ColorChoice::Never;
         Self {
             asked,
-            out: BufWriter::new(io::stdout()),
+            out: BufWriter::new(StandardOutput(io::stdout())),
             err: io::stderr(),
             terminal,
             coloured,
