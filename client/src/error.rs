@@ -177,4 +177,6 @@ pub enum Reason {
     NotCaughtUp,
     /// Another change of the members is under way.
     ChangeUnderWay,
+    /// A member of the cluster is of a release that does not know this yet.
+    Unsupported,
 }

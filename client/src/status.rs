@@ -50,6 +50,9 @@ pub struct NodeStatus {
     pub voter: bool,
     /// How far the leader has brought it; `None` for the leader itself, and when no leader answered.
     pub progress: Option<ReplicationProgress>,
+    /// The protocols between nodes that it speaks, the oldest and the newest; `None` when it was not reached, or runs a
+    /// release that does not say.
+    pub protocols: Option<(u32, u32)>,
 }
 
 /// How far a node is, as the leader knows it.

@@ -94,6 +94,7 @@ impl From<v1::Reason> for Reason {
             v1::Reason::WouldLoseQuorum => Self::WouldLoseQuorum,
             v1::Reason::NotCaughtUp => Self::NotCaughtUp,
             v1::Reason::ChangeUnderWay => Self::ChangeUnderWay,
+            v1::Reason::Unsupported => Self::Unsupported,
         }
     }
 }
@@ -336,6 +337,8 @@ fn node_status(wire: v1::NodeStatus) -> Option<NodeStatus> {
             caught_up: progress.caught_up,
             heard: progress.heard,
         }),
+        protocols: (wire.newest_protocol > 0)
+            .then_some((wire.oldest_protocol, wire.newest_protocol)),
     })
 }
 

@@ -26,14 +26,14 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::clock::Clock;
-use crate::raft::connect_lazily;
+use crate::raft::{Spoken, Versions, connect_lazily};
 
 pub use self::evaluate::Step;
 use self::evaluate::{Own, evaluate};
 pub use self::misplaced::{Misplaced, Removed};
 use self::waiting::Waiting;
 
-/// The newest peer protocol that this release speaks.
+/// The protocol of `Hello` itself.
 pub const PROTOCOL: u32 = 1;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Addresses that are asked, at most: seeds and those heard of from others.
@@ -64,6 +64,7 @@ pub struct Discovery {
     expected: usize,
     seeds: Vec<String>,
     clock: Clock,
+    versions: Versions,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -99,6 +100,7 @@ impl Discovery {
             expected,
             seeds,
             clock,
+            versions: Versions::new(Spoken::own()),
             shared: Arc::new(Mutex::new(shared)),
         }
     }
@@ -108,6 +110,12 @@ impl Discovery {
         &self.me
     }
 
+    /// The same for a node that speaks this.
+    #[must_use]
+    pub fn speaking(self, versions: Versions) -> Self {
+        Self { versions, ..self }
+    }
+
     /// The cluster that this node has come to be in.
     pub fn set_cluster(&self, cluster_id: [u8; 16]) {
         self.shared.lock().cluster_id = cluster_id;
@@ -115,12 +123,18 @@ impl Discovery {
 
     /// Answers another node's question, and remembers the asker.
     pub fn answer(&self, request: &HelloRequest, known: Known) -> HelloResponse {
+        let spoken = Spoken::from_wire(request.versions.as_ref());
+        let compatible = self.versions.own().common(&spoken);
+        if let Err(refused) = &compatible {
+            tracing::warn!(%refused, "a node of another release asked");
+        }
         let mut shared = self.shared.lock();
         // A node that has kept the id of this cluster and stopped before it began is met again.
         let same =
             [NO_CLUSTER, shared.cluster_id].contains(&cluster_from_wire(&request.cluster_id));
         if let Some(node) = &request.node
             && same
+            && compatible.is_ok()
             && node.id != self.me.id
         {
             if known.members.is_empty() {
@@ -138,7 +152,20 @@ impl Discovery {
             members: known.members,
             committed_index: known.committed_index,
             committed_members: known.committed_members.into_iter().collect(),
+            versions: Some(self.versions.own().to_wire()),
         }
+    }
+
+    /// What each of those that answered speaks must have something in common with what this node does.
+    fn check_versions(&self, answers: &[Answer]) -> Result<(), Misplaced> {
+        for Answer { address, response } in answers {
+            let spoken = Spoken::from_wire(response.versions.as_ref());
+            if let Err(refused) = self.versions.own().common(&spoken) {
+                let address = address.clone();
+                return Err(Misplaced::Incompatible { address, refused });
+            }
+        }
+        Ok(())
     }
 
     /// Nodes that ask to be in this cluster and are no members.
@@ -159,6 +186,7 @@ impl Discovery {
             Some(Answer { address, response })
         });
         let answers: Vec<Answer> = join_all(asked).await.into_iter().flatten().collect();
+        self.check_versions(&answers)?;
         let mut shared = self.shared.lock();
         shared.learn(&answers);
         let own = Own {
@@ -180,6 +208,7 @@ impl Discovery {
             node: Some(self.me.clone()),
             cluster_id: cluster_to_wire(self.shared.lock().cluster_id),
             protocol: PROTOCOL,
+            versions: Some(self.versions.own().to_wire()),
         };
         let response = timeout(HELLO_TIMEOUT, client.hello(request)).await;
         Some(response.ok()?.ok()?.into_inner())

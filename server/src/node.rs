@@ -4,7 +4,9 @@
 //! Promises: nothing is served before it can be; a port in use, a locked directory or a foreign one is an error at
 //! once, before anything is changed; a node whose storage or Raft has failed ends. Must not know: the command line.
 
+mod connections;
 mod drain;
+mod guarded;
 mod joining;
 mod serving;
 mod standing;
@@ -35,11 +37,13 @@ use crate::discovery::{Discovery, Misplaced, Removed};
 use crate::grpc::peer::PeerService;
 use crate::grpc::{self, Beside, Services};
 use crate::indexer::{Indexer, IndexerOptions};
-use crate::raft::{Fatal, GROUP, Group, GroupOptions, Member, Timings};
+use crate::raft::{Fatal, GROUP, Group, GroupOptions, Member, Spoken, Timings, Versions};
 use crate::scrub::Scrub;
 
 /// How long what is under way may take to end when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the last answers of a node that has failed may take.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the index may take to commit and to end its merges.
 const FEED_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Threads for reads and searches, and places to wait for one: beyond that a request is refused.
@@ -150,6 +154,15 @@ impl Node {
     /// Starts a node and returns when it can serve: it is in a cluster that has a leader. Waits for the other nodes of
     /// a new cluster as long as it takes.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        Self::start_as(config, clock, Versions::new(Spoken::own())).await
+    }
+
+    /// The same for a node that speaks what another release does.
+    pub async fn start_as(
+        config: Config,
+        clock: Clock,
+        versions: Versions,
+    ) -> Result<Self, StartError> {
         let config = &config;
         let lock = DirLock::acquire(&config.data_dir)?;
         let ports = Ports::bind(config).await?;
@@ -166,14 +179,15 @@ impl Node {
             expected,
             config.seeds.clone(),
             clock,
-        );
+        )
+        .speaking(versions.clone());
         let (stopping, stop) = watch::channel(false);
         let peer_service = PeerService::new(discovery.clone());
-        let peer_server = serve_peers(peer_service.clone(), ports.peer, stop.clone());
+        let peer_server = serve_peers(peer_service.clone(), ports.peer, clock, stop.clone());
 
         let start = async {
             let (identity, members) = find_cluster(&lock, identity, &discovery).await?;
-            let group = open_group(config, identity, &info, clock).await?;
+            let group = open_group(config, identity, &info, (clock, versions)).await?;
             if lock.identity()? != Some(identity) {
                 // Only now, with the group's hard state on disk: a node in a cluster always has one.
                 lock.set_identity(identity)?;
@@ -205,7 +219,7 @@ impl Node {
         };
         let removed = watch_for_removal(group.clone(), discovery, stop.clone());
         finish_changes(group.clone(), stop.clone());
-        let (client_server, health) = serve_clients(&services, ports.client, stop).await;
+        let (client_server, health) = serve_clients(&services, ports.client, clock, stop).await;
         let servers = vec![client_server, peer_server];
         Ok(Self {
             info,
@@ -250,7 +264,15 @@ impl Node {
             }
         };
         tokio::select! {
-            fatal = self.group.failed() => return Err(fatal.into()),
+            fatal = self.group.failed() => {
+                // Those who wait are told that their outcome is unknown: a cut connection says less.
+                self.stopping.send_replace(true);
+                let servers = futures::future::join_all(self.servers);
+                if timeout(LAST_ANSWERS_TIMEOUT, servers).await.is_err() {
+                    tracing::warn!("some requests were not answered any more");
+                }
+                return Err(fatal.into());
+            }
             removed = removed => {
                 self.stop(Leave::AtOnce).await;
                 return Err(removed.into());
@@ -291,7 +313,7 @@ async fn open_group(
     config: &Config,
     identity: Identity,
     info: &NodeInfo,
-    clock: Clock,
+    (clock, versions): (Clock, Versions),
 ) -> Result<Group, StartError> {
     let options = LogOptions {
         dir: group_dir(config),
@@ -318,15 +340,15 @@ async fn open_group(
         cluster_id,
         node_id,
     } = identity;
-    Ok(Group::open(GroupOptions {
+    let options = GroupOptions {
         log,
         node_id,
         cluster_id,
         member,
         timings,
         clock,
-    })
-    .await?)
+    };
+    Ok(Group::open_as(options, versions).await?)
 }
 
 fn group_dir(config: &Config) -> PathBuf {

@@ -26,6 +26,8 @@ pub const PRODUCER_RECEIPTS_MAX: usize = 16;
 pub const PRODUCER_FORGOTTEN_AFTER: i64 = 24 * 3_600 * 1_000_000_000;
 /// Producers that one log remembers; a further one is refused until an older one is forgotten.
 pub const PRODUCERS_MAX: usize = 100_000;
+/// Logs of a group: the small state, and every checkpoint, holds them all.
+pub const LOGS_MAX: usize = 10_000;
 /// Bytes of batches that a leader has taken and not yet answered.
 pub const APPENDS_IN_FLIGHT_SIZE_MAX: usize = 64 << 20;
 /// Batches that wait to be proposed.

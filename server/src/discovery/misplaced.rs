@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::discovery::PROTOCOL;
+use crate::raft::Incompatible;
 
 /// Why a node can't be where it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +33,14 @@ pub enum Misplaced {
         node: u64,
         /// Where the other process is reached.
         address: String,
+    },
+    /// A seed is of a release that this one can't work with.
+    #[error("{address}: {refused}")]
+    Incompatible {
+        /// The seed.
+        address: String,
+        /// What each speaks, and what to do.
+        refused: Incompatible,
     },
     /// A seed speaks only a protocol that this release does not.
     #[error(

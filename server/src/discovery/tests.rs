@@ -213,6 +213,7 @@ fn who_is_no_member_waits_where_a_cluster_runs() {
             node: Some(node(asker)),
             cluster_id: cluster_id.into(),
             protocol: PROTOCOL,
+            ..HelloRequest::default()
         };
         discovery.answer(&request, known.clone());
     }

@@ -192,8 +192,7 @@ async fn forward(
 pub(crate) fn append_session(
     services: &Services,
     requests: Streaming<AppendRequest>,
-) -> Result<ReceiverStream<Result<AppendResponse, Status>>, Status> {
-    let place = services.stream_place()?;
+) -> ReceiverStream<Result<AppendResponse, Status>> {
     let (answers, stream) = mpsc::channel(SESSION_APPENDS_MAX);
     let services = services.clone();
     tokio::spawn(async move {
@@ -211,9 +210,8 @@ pub(crate) fn append_session(
             ALONE_WAIT,
         )
         .await;
-        drop(place);
     });
-    Ok(ReceiverStream::new(stream))
+    ReceiverStream::new(stream)
 }
 
 /// Begins one append of a session. On the leader it has its place in the order on return; what is forwarded runs alone,

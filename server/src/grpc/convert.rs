@@ -15,6 +15,7 @@ use prost::Message;
 use tonic::Status;
 
 use crate::grpc::error;
+use crate::grpc::weight::weight;
 use crate::raft::{LogInfo, Receipt};
 use crate::scrub::ScrubStatus;
 
@@ -35,7 +36,7 @@ impl CheckedAppend {
             ));
         }
         check_records(&request.records)?;
-        let size = request.encoded_len();
+        let size = weight(&request, request.encoded_len());
         Ok(Self { request, size })
     }
 
@@ -44,7 +45,7 @@ impl CheckedAppend {
         &self.request.log
     }
 
-    /// Bytes of the request.
+    /// Bytes that the request takes in memory.
     pub(crate) fn size(&self) -> usize {
         self.size
     }

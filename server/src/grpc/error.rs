@@ -11,7 +11,7 @@ use std::path::Path;
 use bytes::Bytes;
 use inkstone_proto::v1::{Effect, ErrorDetail, NodeInfo, Reason};
 use inkstone_storage::error::{Damage, LowSpace, ReadError};
-use inkstone_storage::limits::PRODUCERS_MAX;
+use inkstone_storage::limits::{LOGS_MAX, PRODUCERS_MAX};
 use inkstone_storage::search::QueryError;
 use prost::Message;
 use tonic::{Code, ConnectError, Status};
@@ -141,6 +141,19 @@ pub(crate) fn busy(bound: &str, value: usize) -> Status {
     };
     let message =
         format!("busy: {bound} ({value}) is reached; retry in a moment, or send less at once");
+    status(Code::ResourceExhausted, message, &detail)
+}
+
+/// There are as many logs as there may be: nothing was done.
+fn too_many_logs() -> Status {
+    let detail = ErrorDetail {
+        bound: "logs_max".to_owned(),
+        bound_value: LOGS_MAX as u64,
+        ..no_effect(Reason::Busy)
+    };
+    let message = format!(
+        "there are {LOGS_MAX} logs already; use one of them, or delete one that is not needed"
+    );
     status(Code::ResourceExhausted, message, &detail)
 }
 
@@ -311,6 +324,12 @@ pub(crate) fn propose(error: ProposeError) -> Status {
         }
         ProposeError::Busy { bound } => busy("appends_in_flight_size_max", bound),
         ProposeError::DiskFull(low) => disk_full(&low),
+        ProposeError::TooManyLogs => too_many_logs(),
+        ProposeError::TooOld(old) => status(
+            Code::FailedPrecondition,
+            old.to_string(),
+            &no_effect(Reason::Unsupported),
+        ),
         // The code says what is known: UNAVAILABLE would invite a blind retry.
         ProposeError::Unknown { why } => {
             let detail = ErrorDetail {

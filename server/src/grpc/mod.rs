@@ -4,14 +4,18 @@
 //! `error` (what a caller is told), then the verbs. Must not know: openraft, files, how a node is started.
 
 mod admin;
+mod answers;
 mod append;
 mod cluster;
+pub mod connection;
 mod consistency;
 mod convert;
 mod deadline;
 mod error;
+pub mod front;
+mod intake;
 mod leader;
-mod limits;
+pub mod limits;
 mod logs;
 #[cfg(test)]
 mod lone_node;
@@ -22,34 +26,31 @@ mod read;
 mod search;
 mod service;
 mod session;
+mod weight;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use inkstone_proto::FILE_DESCRIPTOR_SET;
 use inkstone_proto::v1::admin_server::AdminServer;
 use inkstone_proto::v1::logs_server::LogsServer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
-use tonic::transport::Server;
-use tonic::transport::server::Router;
+use tonic::service::Routes;
 use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH_DESCRIPTOR_SET;
 use tonic_health::server::HealthReporter;
 
 use crate::blocking::Blocking;
 use crate::clock::Clock;
 use crate::discovery::Discovery;
+use crate::grpc::answers::AnswerRoom;
 use crate::grpc::limits::{
-    APPENDS_SIZE_MAX, CONNECTION_STREAMS_MAX, MESSAGE_SIZE_MAX, STREAMS_MAX,
+    APPENDS_SIZE_MAX, FORWARDS_MAX, LARGE_ANSWERS_MAX, MESSAGE_SIZE_MAX, READ_ANSWERS_SIZE_MAX,
 };
 use crate::indexer::Indexer;
 use crate::raft::Group;
 use crate::scrub::Scrub;
-
-/// How often a silent connection is asked whether it lives, and how long its answer may take.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// Bytes that one permit of a semaphore for bytes stands for.
 const PERMIT_SIZE: usize = 1 << 10;
@@ -78,7 +79,11 @@ pub struct Services {
     /// Damaged files are named relative to it.
     pub(crate) data_dir: Arc<PathBuf>,
     stopping: watch::Receiver<bool>,
-    streams: Arc<Semaphore>,
+    /// For the answers of reads.
+    pub(crate) read_answers: AnswerRoom,
+    /// For searches and lists: each takes 1 KiB of it.
+    pub(crate) large_answers: AnswerRoom,
+    forwards: Arc<Semaphore>,
     append_room: Arc<Semaphore>,
     turn: Arc<AtomicUsize>,
 }
@@ -104,7 +109,9 @@ impl Services {
             searches,
             data_dir: Arc::new(data_dir),
             stopping,
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            read_answers: AnswerRoom::new(clock, READ_ANSWERS_SIZE_MAX),
+            large_answers: AnswerRoom::new(clock, LARGE_ANSWERS_MAX << 10),
+            forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
             append_room: Arc::new(Semaphore::new(APPENDS_SIZE_MAX / PERMIT_SIZE)),
             turn: Arc::new(AtomicUsize::new(0)),
         }
@@ -119,11 +126,11 @@ impl Services {
         }
     }
 
-    /// A place for a stream that stays open.
-    pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.streams)
+    /// A place for a search that is passed on.
+    pub(crate) fn forward_place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.forwards)
             .try_acquire_owned()
-            .map_err(|_| error::busy("streams_max", STREAMS_MAX))
+            .map_err(|_| error::busy("forwards_max", FORWARDS_MAX))
     }
 
     /// Room for an append of so many bytes, or a refusal.
@@ -147,14 +154,14 @@ impl Services {
     }
 }
 
-/// The permits for so many bytes; a message is never larger than [`MESSAGE_SIZE_MAX`].
+/// The permits for so many bytes; no request weighs more than [`APPENDS_SIZE_MAX`].
 pub(crate) fn permits(size: usize) -> u32 {
-    u32::try_from(size.min(MESSAGE_SIZE_MAX).div_ceil(PERMIT_SIZE)).expect("8,192 at most")
+    u32::try_from(size.min(APPENDS_SIZE_MAX).div_ceil(PERMIT_SIZE)).expect("a small number")
 }
 
-/// The server for the client port, and the handle that reports its health. Everything is reported as serving from the
+/// The services of the client port, and the handle that reports their health. Everything is reported as serving from the
 /// start: the caller serves only once the node is ready.
-pub async fn client_router(services: &Services) -> (Router, HealthReporter) {
+pub async fn client_routes(services: &Services) -> (Routes, HealthReporter) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<LogsServer<Services>>().await;
     health.set_serving::<AdminServer<Services>>().await;
@@ -166,16 +173,12 @@ pub async fn client_router(services: &Services) -> (Router, HealthReporter) {
         .with_service_name("grpc.health.v1.Health")
         .build_v1()
         .expect("the descriptors were made by the build");
-    let router = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .max_concurrent_streams(CONNECTION_STREAMS_MAX)
-        .concurrency_limit_per_connection(CONNECTION_STREAMS_MAX as usize)
-        .add_service(LogsServer::new(services.clone()).max_decoding_message_size(MESSAGE_SIZE_MAX))
-        .add_service(AdminServer::new(services.clone()).max_decoding_message_size(MESSAGE_SIZE_MAX))
-        .add_service(health_service)
-        .add_service(reflection);
-    (router, health)
+    let routes =
+        Routes::new(LogsServer::new(services.clone()).max_decoding_message_size(MESSAGE_SIZE_MAX))
+            .add_service(AdminServer::new(services.clone()))
+            .add_service(health_service)
+            .add_service(reflection);
+    (routes, health)
 }
 
 /// Reports everything as not serving, so that load balancers turn away before the node stops.
@@ -192,11 +195,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_become_permits_rounded_up_and_bounded_by_the_largest_message() {
+    fn bytes_become_permits_rounded_up_and_bounded_by_all_there_are() {
         assert_eq!(permits(0), 0);
         assert_eq!(permits(1), 1);
         assert_eq!(permits(1_024), 1);
         assert_eq!(permits(1_025), 2);
-        assert_eq!(permits(usize::MAX), 8_192);
+        assert_eq!(permits(usize::MAX) as usize, APPENDS_SIZE_MAX / PERMIT_SIZE);
     }
 }

@@ -17,7 +17,9 @@ use openraft::raft::{
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::discovery::{Discovery, PROTOCOL};
+use crate::discovery::Discovery;
+use crate::grpc::connection::Connection;
+use crate::grpc::service::carrying;
 use crate::grpc::{Services, admin, append, cluster, members, moved, search};
 use crate::raft::types::{RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
@@ -81,6 +83,10 @@ fn check_header(group: &Group, header: Option<&peer::Header>) -> Result<(), Stat
             "this node is in another cluster",
         ));
     }
+    group
+        .versions()
+        .hear(header.from, header.versions.as_ref())
+        .map_err(|refused| Status::failed_precondition(refused.to_string()))?;
     if header.group != GROUP {
         return Err(Status::failed_precondition(format!(
             "there is no group {}",
@@ -146,11 +152,13 @@ fn append_request(
 
 fn append_response(
     result: &openraft::raft::StreamAppendResult<TypeConfig>,
+    versions: Option<peer::Versions>,
 ) -> peer::AppendEntriesResponse {
     use peer::append_entries_response::Result as Wire;
     let result = match result {
         Ok(up_to) => Wire::Accepted(peer::Accepted {
             up_to: up_to.as_ref().map(wire::log_id_to_wire),
+            versions,
         }),
         Err(StreamAppendError::Conflict(at)) => Wire::Conflict(peer::Conflict {
             at: Some(wire::log_id_to_wire(at)),
@@ -191,13 +199,8 @@ impl Peer for PeerService {
     type AppendEntriesStream = AppendStream;
 
     async fn hello(&self, request: Request<peer::HelloRequest>) -> Answer<peer::HelloResponse> {
+        // Whatever the asker speaks: it learns from the answer that the two can't work together, and says so.
         let request = request.into_inner();
-        if request.protocol == 0 || request.protocol > PROTOCOL {
-            return Err(Status::failed_precondition(format!(
-                "peer protocol {} is unknown here; this release speaks up to {PROTOCOL}",
-                request.protocol
-            )));
-        }
         let known = self.services.get().map(|services| {
             moved::notice(services, &request);
             members::known(&services.group)
@@ -232,13 +235,15 @@ impl Peer for PeerService {
                 let taken = taken.map_err(|status| *refusal.lock() = Some(status));
                 futures::future::ready(taken.ok())
             });
+        // With the first answer: the leader looks what this node speaks before it proposes what is new.
+        let mut introduction = Some(services.group.versions().own().to_wire());
         let answers = raft.stream_append(accepted).map(move |answer| {
             let result = answer.map_err(|fatal| failed(&fatal))?;
             let told = told.lock().pop_front();
             if let (Ok(_), Some((committed, as_of))) = (&result, told) {
                 hearer.note_leader(committed, as_of);
             }
-            Ok(append_response(&result))
+            Ok(append_response(&result, introduction.take()))
         });
         let last = futures::stream::once(async move { refused.lock().take() })
             .filter_map(|refused| futures::future::ready(refused.map(Err)));
@@ -358,10 +363,12 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::ForwardSearchRequest>,
     ) -> Answer<v1::SearchResponse> {
-        let request = request.into_inner();
+        let (_, extensions, request) = request.into_parts();
         let services = self.for_message(request.header.as_ref())?;
-        let response = search::search_here(services, required(request.request)?).await?;
-        Ok(Response::new(response))
+        let search = required(request.request)?;
+        let connection = extensions.get::<Connection>();
+        let (response, held) = search::search_here(services, search, connection).await?;
+        Ok(carrying(response, held))
     }
 
     async fn node_status(

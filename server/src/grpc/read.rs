@@ -3,6 +3,11 @@
 //! Promises: only what is applied is sent; what is skipped is named in a gap; a slow client holds back its own read
 //! and nothing else. Damage ends the stream with an error, never with silence.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::Stream;
 use inkstone_proto::v1::read_request::From;
 use inkstone_proto::v1::read_response::Event;
 use inkstone_proto::v1::{
@@ -14,14 +19,16 @@ use inkstone_storage::log::ReadChunk;
 use inkstone_storage::types::LogId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use crate::grpc::answers::{Carried, Held};
+use crate::grpc::connection::Connection;
 use crate::grpc::consistency::{self, visible_log};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::limits::{
-    BUSY_TICK, BUSY_WAIT, HEARTBEAT, READ_MESSAGES_MAX, READ_TIMEOUT, READ_TIMEOUT_MAX,
+    BUSY_TICK, BUSY_WAIT, HEARTBEAT, READ_MESSAGE_SIZE_MAX, READ_MESSAGES_MAX, READ_TIMEOUT,
+    READ_TIMEOUT_MAX,
 };
 use crate::grpc::{Services, convert, error};
 use crate::raft::LogInfo;
@@ -56,17 +63,17 @@ pub(crate) async fn read(
     services: &Services,
     metadata: &MetadataMap,
     request: ReadRequest,
-) -> Result<ReceiverStream<Result<ReadResponse, Status>>, Status> {
+    connection: Option<&Connection>,
+) -> Result<(Events, Carried), Status> {
     convert::check_log_name(&request.log)?;
     let consistency = convert::consistency(request.consistency)?;
     consistency::check(consistency, request.at_least_offset)?;
-    let place = services.stream_place()?;
     let deadline = Deadline::of_request(services.clock, metadata, READ_TIMEOUT, READ_TIMEOUT_MAX);
     let wanted = (consistency, request.at_least_offset);
     let as_of_time = as_of_time(services, consistency).await;
     let info = visible_log(services, &request.log, wanted, deadline).await?;
     let cursor = open_cursor(services, &request, &info).await?;
-    let (events, stream) = mpsc::channel(READ_MESSAGES_MAX);
+    let (events, receiver) = mpsc::channel(READ_MESSAGES_MAX);
     if consistency == Consistency::Stale {
         let view = View {
             next_offset: info.next_offset,
@@ -75,7 +82,9 @@ pub(crate) async fn read(
         let first = ReadResponse {
             event: Some(Event::View(view)),
         };
-        events.try_send(Ok(first)).expect("the channel is new");
+        events
+            .try_send(Ok((first, None)))
+            .expect("the channel is new");
     }
     let pump = Pump {
         services: services.clone(),
@@ -84,15 +93,43 @@ pub(crate) async fn read(
         follow: request.follow,
         cursor,
         applied: services.group.applied().subscribe(),
+        connection: connection.cloned(),
         events,
         quiet_until: Deadline::after(services.clock, HEARTBEAT).instant(),
         marked: false,
     };
-    tokio::spawn(async move {
-        pump.run().await;
-        drop(place);
-    });
-    Ok(ReceiverStream::new(stream))
+    tokio::spawn(pump.run());
+    let carried = Carried::default();
+    let events = Events {
+        receiver,
+        carried: carried.clone(),
+    };
+    Ok((events, carried))
+}
+
+/// What a read says, and beside each batch of records what it takes.
+type Sent = Result<(ReadResponse, Option<Arc<Held>>), Status>;
+
+/// The stream of a read's answers. What each takes is handed on to the one who sends it.
+#[derive(Debug)]
+pub struct Events {
+    receiver: mpsc::Receiver<Sent>,
+    carried: Carried,
+}
+
+impl Stream for Events {
+    type Item = Result<ReadResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(self.receiver.poll_recv(context));
+        Poll::Ready(next.map(|sent| {
+            let (response, held) = sent?;
+            if let Some(held) = held {
+                self.carried.put(held);
+            }
+            Ok(response)
+        }))
+    }
 }
 
 /// Everything that was acknowledged before is visible here; 0: not known, or nobody asks. Looked at before the state is:
@@ -167,7 +204,9 @@ struct Pump {
     follow: bool,
     cursor: Cursor,
     applied: watch::Receiver<u64>,
-    events: mpsc::Sender<Result<ReadResponse, Status>>,
+    /// Where the answers go; unknown to a test that asks without one.
+    connection: Option<Connection>,
+    events: mpsc::Sender<Sent>,
     /// When the next heartbeat is due.
     quiet_until: Instant,
     /// Whether the client was told that it has reached the end since it last fell behind.
@@ -217,6 +256,8 @@ impl Pump {
     /// Sends the next records below `visible`; false when there were none.
     async fn send_chunk(&mut self, visible: u64) -> Result<bool, Stop> {
         let at = self.cursor.at();
+        // Before anything is read: a client that reads slowly holds a bounded part of the memory.
+        let mut held = self.room().await?;
         let chunk = match self.read_chunk(visible).await? {
             Ok(chunk) => chunk,
             // Trimmed since the look at the log.
@@ -229,11 +270,24 @@ impl Pump {
             Err(failed) => return Err(error::read(&failed, &self.services.data_dir).into()),
         };
         let advanced = chunk.next_offset > at;
-        for records in messages(self.cursor.take(chunk)) {
+        let records = self.cursor.take(chunk);
+        held.shrink(records.iter().map(convert::record_size).sum());
+        let held = Arc::new(held);
+        for records in messages(records) {
             let records = records.into_iter().map(convert::record).collect();
-            self.send(Event::Batch(RecordBatch { records })).await?;
+            self.send_holding(Event::Batch(RecordBatch { records }), Some(&held))
+                .await?;
         }
         Ok(advanced)
+    }
+
+    async fn room(&self) -> Result<Held, Stop> {
+        let room = &self.services.read_answers;
+        tokio::select! {
+            held = room.take(READ_MESSAGE_SIZE_MAX, self.connection.as_ref()) => Ok(held),
+            () = self.events.closed() => Err(Stop::Gone),
+            () = self.services.stopped() => Err(error::shutting_down().into()),
+        }
     }
 
     /// A read that has begun waits for the busy pool: it holds no memory meanwhile.
@@ -264,8 +318,13 @@ impl Pump {
     }
 
     async fn send(&mut self, event: Event) -> Result<(), Stop> {
+        self.send_holding(event, None).await
+    }
+
+    async fn send_holding(&mut self, event: Event, held: Option<&Arc<Held>>) -> Result<(), Stop> {
+        let response = ReadResponse { event: Some(event) };
         let sent = tokio::select! {
-            sent = self.events.send(Ok(ReadResponse { event: Some(event) })) => sent,
+            sent = self.events.send(Ok((response, held.cloned()))) => sent,
             () = self.services.stopped() => return Err(error::shutting_down().into()),
         };
         self.stay_quiet();

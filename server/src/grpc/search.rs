@@ -13,10 +13,13 @@ use tokio::time::timeout_at;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
+use crate::grpc::answers::Held;
+use crate::grpc::connection::Connection;
 use crate::grpc::consistency;
 use crate::grpc::deadline::Deadline;
 use crate::grpc::limits::{
-    INDEX_TICK, INDEX_WAIT, SEARCH_HITS_DEFAULT, SEARCH_TIMEOUT, SEARCH_TIMEOUT_MAX,
+    INDEX_TICK, INDEX_WAIT, LARGE_ANSWERS_MAX, SEARCH_HITS_DEFAULT, SEARCH_TIMEOUT,
+    SEARCH_TIMEOUT_MAX,
 };
 use crate::grpc::{Services, convert, error};
 
@@ -85,14 +88,15 @@ pub(crate) async fn search(
     services: &Services,
     metadata: &MetadataMap,
     request: SearchRequest,
-) -> Result<SearchResponse, Status> {
+    connection: Option<&Connection>,
+) -> Result<(SearchResponse, Held), Status> {
     let checked = Checked::check(&request)?;
     let timeout = checked.timeout;
     let deadline = Deadline::of_request(services.clock, metadata, timeout, timeout);
     let patience = Deadline::after(services.clock, INDEX_WAIT).min(deadline);
     loop {
         let mut progress = services.indexer.subscribe();
-        let answer = search_once(services, &request, &checked, deadline).await;
+        let answer = search_once(services, &request, &checked, (deadline, connection)).await;
         let without_index = is_without_index(&answer);
         if !without_index || patience.expired(services.clock) {
             return answer;
@@ -108,19 +112,37 @@ async fn search_once(
     services: &Services,
     request: &SearchRequest,
     checked: &Checked,
-    deadline: Deadline,
-) -> Result<SearchResponse, Status> {
+    (deadline, connection): (Deadline, Option<&Connection>),
+) -> Result<(SearchResponse, Held), Status> {
     if services.indexer.searcher().is_some() {
-        let answer = carry_out(services, request, checked.clone(), deadline).await;
+        let answer = carry_out(services, request, checked.clone(), (deadline, connection)).await;
         // The index may have been closed since: then a member may answer.
         if !is_without_index(&answer) {
             return answer;
         }
     }
-    forward(services, request, deadline).await
+    let place = services.forward_place()?;
+    let answer = forward(services, request, deadline).await?;
+    let held = room(services, deadline, connection).await?;
+    drop(place);
+    Ok((answer, held))
 }
 
-fn is_without_index(answer: &Result<SearchResponse, Status>) -> bool {
+/// Room for an answer, once it is this one's turn.
+async fn room(
+    services: &Services,
+    deadline: Deadline,
+    connection: Option<&Connection>,
+) -> Result<Held, Status> {
+    timeout_at(
+        deadline.instant(),
+        services.large_answers.take(1, connection),
+    )
+    .await
+    .map_err(|_| error::busy("large_answers_max", LARGE_ANSWERS_MAX))
+}
+
+fn is_without_index<T>(answer: &Result<T, Status>) -> bool {
     answer.as_ref().err().and_then(error::reason_of) == Some(Reason::NoIndex)
 }
 
@@ -128,18 +150,19 @@ fn is_without_index(answer: &Result<SearchResponse, Status>) -> bool {
 pub(crate) async fn search_here(
     services: &Services,
     request: SearchRequest,
-) -> Result<SearchResponse, Status> {
+    connection: Option<&Connection>,
+) -> Result<(SearchResponse, Held), Status> {
     let checked = Checked::check(&request)?;
     let deadline = Deadline::after(services.clock, checked.timeout);
-    carry_out(services, &request, checked, deadline).await
+    carry_out(services, &request, checked, (deadline, connection)).await
 }
 
 async fn carry_out(
     services: &Services,
     request: &SearchRequest,
     checked: Checked,
-    deadline: Deadline,
-) -> Result<SearchResponse, Status> {
+    (deadline, connection): (Deadline, Option<&Connection>),
+) -> Result<(SearchResponse, Held), Status> {
     let clock = services.clock;
     // What waits and then answers behind keeps time to answer; what searches keeps time to send what it has.
     let patience = if request.allow_behind {
@@ -167,6 +190,7 @@ async fn carry_out(
         },
         data_dir: services.data_dir.clone(),
     };
+    let held = room(services, deadline, connection).await?;
     let page = timeout_at(
         deadline.instant(),
         services.searches.run(move || fetch.run()),
@@ -176,7 +200,7 @@ async fn carry_out(
     .map_err(error::pool_busy)??;
     // Read after the search: what is indexed was applied before.
     let now = services.group.log_info_by_id(info.id).unwrap_or(info);
-    Ok(SearchResponse {
+    let answer = SearchResponse {
         hits: page.hits,
         indexed_next_offset: page.indexed_next_offset,
         committed_next_offset: now.next_offset.max(page.indexed_next_offset),
@@ -184,7 +208,8 @@ async fn carry_out(
         node: services.group.node_id(),
         next_before_offset: page.next_before_offset,
         behind,
-    })
+    };
+    Ok((answer, held))
 }
 
 fn searcher(services: &Services) -> Result<Searcher, Status> {
@@ -305,7 +330,8 @@ mod tests {
                 timeout_ms: 2_000,
                 ..SearchRequest::default()
             };
-            search_here(services, request).await
+            let answered = search_here(services, request, None).await;
+            answered.map(|(answer, _)| answer)
         };
         let covers = |answer: Result<SearchResponse, Status>| {
             let answer = answer.expect("an answer");

@@ -6,19 +6,31 @@ use inkstone_proto::v1::{
     AddMemberRequest, AddMemberResponse, AppendRequest, AppendResponse, ClusterStatusRequest,
     ClusterStatusResponse, CreateLogRequest, CreateLogResponse, DemoteMemberRequest,
     DemoteMemberResponse, GetLogRequest, GetLogResponse, ListLogsRequest, ListLogsResponse,
-    PromoteMemberRequest, PromoteMemberResponse, ReadRequest, ReadResponse, RemoveMemberRequest,
+    PromoteMemberRequest, PromoteMemberResponse, ReadRequest, RemoveMemberRequest,
     RemoveMemberResponse, SearchRequest, SearchResponse, TailRequest, TailResponse,
     TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::grpc::answers::{Carried, Held};
+use crate::grpc::connection::Connection;
+use crate::grpc::read::Events;
 use crate::grpc::{Services, append, cluster, logs, members, read, search};
+
+/// A large answer, and what it takes until it is sent.
+pub(crate) fn carrying<T>(answer: T, held: Held) -> Response<T> {
+    let carried = Carried::default();
+    carried.put(held);
+    let mut response = Response::new(answer);
+    response.extensions_mut().insert(carried);
+    response
+}
 
 #[tonic::async_trait]
 impl Logs for Services {
     type AppendSessionStream = ReceiverStream<Result<AppendResponse, Status>>;
-    type ReadStream = ReceiverStream<Result<ReadResponse, Status>>;
+    type ReadStream = Events;
 
     async fn append(
         &self,
@@ -34,17 +46,22 @@ impl Logs for Services {
         &self,
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Self::AppendSessionStream>, Status> {
-        append::append_session(self, request.into_inner()).map(Response::new)
+        Ok(Response::new(append::append_session(
+            self,
+            request.into_inner(),
+        )))
     }
 
     async fn read(
         &self,
         request: Request<ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        read::read(self, &metadata, request)
-            .await
-            .map(Response::new)
+        let (metadata, extensions, request) = request.into_parts();
+        let connection = extensions.get::<Connection>();
+        let (events, carried) = read::read(self, &metadata, request, connection).await?;
+        let mut response = Response::new(events);
+        response.extensions_mut().insert(carried);
+        Ok(response)
     }
 
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<TailResponse>, Status> {
@@ -58,10 +75,10 @@ impl Logs for Services {
         &self,
         request: Request<SearchRequest>,
     ) -> Result<Response<SearchResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        search::search(self, &metadata, request)
-            .await
-            .map(Response::new)
+        let (metadata, extensions, request) = request.into_parts();
+        let connection = extensions.get::<Connection>();
+        let (answer, held) = search::search(self, &metadata, request, connection).await?;
+        Ok(carrying(answer, held))
     }
 }
 
@@ -81,10 +98,11 @@ impl Admin for Services {
         &self,
         request: Request<ListLogsRequest>,
     ) -> Result<Response<ListLogsResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        logs::list_logs(self, &metadata, &request)
-            .await
-            .map(Response::new)
+        let (metadata, extensions, request) = request.into_parts();
+        let held = self.large_answers.take(1, extensions.get::<Connection>());
+        let held = held.await;
+        let answer = logs::list_logs(self, &metadata, &request).await?;
+        Ok(carrying(answer, held))
     }
 
     async fn get_log(

@@ -60,7 +60,7 @@ impl Bounds {
         const OPEN: &str = "the semaphore is never closed";
         let slots = Arc::clone(&self.slots).acquire_owned().await.expect(OPEN);
         let bytes = Arc::clone(&self.bytes)
-            .acquire_many_owned(permits(size))
+            .acquire_many_owned(permits(size.min(SESSION_SIZE_MAX)))
             .await
             .expect(OPEN);
         Room {

@@ -5,6 +5,7 @@
 
 use inkstone_proto::peer_v1 as peer;
 use inkstone_proto::peer_v1::command::Command;
+use inkstone_storage::limits::LOGS_MAX;
 use openraft::errors::RaftError;
 use prost::Message;
 
@@ -15,9 +16,16 @@ use crate::raft::{Group, LogInfo, ProposeError};
 impl Group {
     /// Creates a log: its info, and whether it is new. Only where this node leads.
     pub async fn create_log(&self, name: &str) -> Result<(LogInfo, bool), ProposeError> {
+        {
+            // The state keeps every log. Those that are being created at this moment may go a little beyond.
+            let state = self.inner.state.read();
+            if state.log_named(name).is_none() && state.logs_count() >= LOGS_MAX {
+                return Err(ProposeError::TooManyLogs);
+            }
+        }
         let create = peer::CreateLog {
             name: name.to_owned(),
-            time: self.inner.clock.unix_nanos(),
+            time: self.inner.time.now(),
         };
         match self.propose(Command::CreateLog(create)).await? {
             Applied::Log(info, created) => Ok((info, created)),
@@ -28,6 +36,9 @@ impl Group {
     /// Proposes a command and returns what apply answers.
     async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
         self.inner.log.check_space()?;
+        let members = self.members().into_iter().map(|member| member.id);
+        self.versions()
+            .allow(&command, self.inner.node_id, members)?;
         let command = peer::Command {
             command: Some(command),
         };

@@ -4,10 +4,11 @@
 
 use inkstone_proto::v1;
 use inkstone_storage::error::{LowSpace, WriteError, WriteErrorKind};
+use inkstone_storage::limits::LOGS_MAX;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 
 use crate::raft::types::TypeConfig;
-use crate::raft::{Receipt, Refusal, wire};
+use crate::raft::{Receipt, Refusal, TooOld, wire};
 
 /// Why a proposal was not answered with its outcome.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -27,6 +28,12 @@ pub enum ProposeError {
     /// Not proposed: this node's disk has less free space than is kept for what must be written.
     #[error(transparent)]
     DiskFull(#[from] LowSpace),
+    /// Not proposed: there are as many logs as there may be.
+    #[error("there are {LOGS_MAX} logs already")]
+    TooManyLogs,
+    /// Not proposed: a member could not apply it.
+    #[error(transparent)]
+    TooOld(#[from] TooOld),
     /// Proposed, and then leadership, the group or time was lost: it may or may not take effect.
     #[error("the outcome is unknown: {why}")]
     Unknown {

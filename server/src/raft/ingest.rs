@@ -22,7 +22,7 @@ use openraft::raft::ClientWriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::clock::Clock;
+use crate::raft::time::GroupTime;
 use crate::raft::types::{Applied, Proposal, ProposalKind, Raft, TypeConfig};
 use crate::raft::{AppendOutcome, ProposeError};
 
@@ -69,9 +69,9 @@ fn unknown(why: &dyn ToString) -> ProposeError {
 impl Ingest {
     /// Starts the task that proposes; it ends when the last clone is dropped or Raft stops.
     /// `patience`: how long to wait for a turn before Raft is asked all the same.
-    pub(crate) fn start(raft: Raft, log: Log, clock: Clock, patience: Duration) -> Self {
+    pub(crate) fn start(raft: Raft, log: Log, time: GroupTime, patience: Duration) -> Self {
         let (queue, submissions) = mpsc::channel(APPENDS_WAITING_MAX);
-        let proposer = Proposer { raft, log, clock };
+        let proposer = Proposer { raft, log, time };
         tokio::spawn(propose_all(submissions, proposer, patience));
         let in_flight = Arc::new(Semaphore::new(APPENDS_IN_FLIGHT_SIZE_MAX));
         Self { queue, in_flight }
@@ -107,7 +107,7 @@ impl Ingest {
 struct Proposer {
     raft: Raft,
     log: Log,
-    clock: Clock,
+    time: GroupTime,
 }
 
 /// Gathers and proposes until the queue closes.
@@ -169,7 +169,7 @@ impl Proposer {
             answer_all(answers, Err(low.into()));
             return;
         }
-        let payload = batch::join(&batches, self.clock.unix_nanos());
+        let payload = batch::join(&batches, self.time.now());
         let proposal = Proposal {
             kind: ProposalKind::Batches,
             payload,

@@ -22,8 +22,10 @@ mod settings;
 pub(crate) mod snapshot;
 mod state;
 mod state_machine;
+mod time;
 mod transfer;
 pub(crate) mod types;
+mod versions;
 pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +43,7 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
 use parking_lot::RwLock;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::blocking::Blocking;
@@ -57,6 +60,7 @@ pub use read_index::{Proof, ReadIndexError};
 pub use settings::Timings;
 pub use state::{LogInfo, Receipt, Refusal};
 pub use types::Member;
+pub use versions::{Incompatible, Spoken, TooOld, Versions};
 
 use error::forwarded;
 use freshness::{Followed, Freshness};
@@ -67,6 +71,7 @@ use read_index::ReadRounds;
 use settings::raft_config;
 use state::State;
 use state_machine::StateMachine;
+use time::GroupTime;
 use types::Raft;
 
 /// Threads that read the log for replication, apply and snapshots, and places to wait for one: more than one reader for
@@ -75,6 +80,8 @@ const RAFT_READ_THREADS: usize = 4;
 const RAFT_READS_WAITING: usize = 256;
 /// How long a follower may take to answer an append: a disk may stall for longer than an election takes.
 const APPEND_STALL: Duration = Duration::from_secs(3);
+/// How often a group that writes nothing looks whether its log has failed.
+const FAILURE_TICK: Duration = Duration::from_millis(500);
 /// Threads that wait for a slow disk's writer.
 const ROOM_THREADS: usize = 2;
 
@@ -118,6 +125,7 @@ struct Inner {
     cluster_id: [u8; 16],
     member: Member,
     clock: Clock,
+    time: GroupTime,
     log: Log,
     raft: Raft,
     ingest: Ingest,
@@ -139,6 +147,11 @@ impl Group {
     /// Recovers the group from its log and starts it. A node that was never in a cluster does nothing until
     /// [`Group::initialize`] or until a leader finds it.
     pub async fn open(options: GroupOptions) -> Result<Self, Fatal> {
+        Self::open_as(options, Versions::new(Spoken::own())).await
+    }
+
+    /// The same for a node of another release.
+    pub async fn open_as(options: GroupOptions, versions: Versions) -> Result<Self, Fatal> {
         let GroupOptions {
             log,
             node_id,
@@ -150,7 +163,8 @@ impl Group {
         let config = Arc::new(raft_config(timings)?);
         let fatal = |error: &dyn std::fmt::Display| Fatal(error.to_string());
         let reads = Blocking::new(RAFT_READ_THREADS, RAFT_READS_WAITING);
-        let peers = Peers::new(cluster_id, node_id);
+        let peers = Peers::new(cluster_id, node_id, versions);
+        let time = GroupTime::new(clock);
         let followed = Arc::<Followed>::default();
         let network = Network::new(peers.clone(), APPEND_STALL, Arc::clone(&followed));
         let machine =
@@ -160,12 +174,18 @@ impl Group {
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(|error| fatal(&error))?;
-        let ingest = Ingest::start(raft.clone(), log.clone(), clock, timings.election_max);
+        let ingest = Ingest::start(
+            raft.clone(),
+            log.clone(),
+            time.clone(),
+            timings.election_max,
+        );
         let inner = Inner {
             node_id,
             cluster_id,
             member,
             clock,
+            time,
             log,
             raft,
             ingest,
@@ -222,8 +242,11 @@ impl Group {
             if let Err(fatal) = &metrics.borrow_and_update().running_state {
                 break fatal.to_string();
             }
-            if metrics.changed().await.is_err() {
-                break "raft stopped".to_owned();
+            // Raft hears of a failure with its next write; what the store does beside, sealing, may fail long before.
+            match timeout(FAILURE_TICK, metrics.changed()).await {
+                Ok(Err(_)) => break "raft stopped".to_owned(),
+                Err(_) if self.inner.log.failure().is_some() => break String::new(),
+                Ok(Ok(())) | Err(_) => {}
             }
         };
         // The store knows better than what came of its failure in between.
@@ -384,6 +407,11 @@ impl Group {
         self.inner.peers.header(to)
     }
 
+    /// What this node speaks, and what the others do.
+    pub fn versions(&self) -> &Versions {
+        self.inner.peers.versions()
+    }
+
     /// openraft's handle, for the peer service alone.
     pub(crate) fn raft(&self) -> &Raft {
         &self.inner.raft
@@ -419,6 +447,8 @@ impl Group {
             scrub: None,
             voter: self.membership().is_voter(self.inner.node_id),
             progress: None,
+            oldest_protocol: self.versions().own().oldest,
+            newest_protocol: self.versions().own().newest,
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::raft::freshness::Followed;
 use crate::raft::peers::{Peers, Purpose};
 use crate::raft::state_machine::{RaftSnapshot, SnapshotData};
 use crate::raft::types::{Member, RaftVote, TypeConfig};
+use crate::raft::versions::Versions;
 use crate::raft::wire::{self, Malformed};
 
 type RpcError = RPCError<TypeConfig>;
@@ -61,6 +62,7 @@ impl Network {
     fn connection(&self, target: u64, node: &Member, purpose: Purpose) -> Connection {
         Connection {
             peers: self.peers.clone(),
+            versions: self.peers.versions().clone(),
             target,
             header: self.peers.header(target),
             stall_timeout: self.stall_timeout,
@@ -92,6 +94,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 #[derive(Debug)]
 pub(crate) struct Connection {
     peers: Peers,
+    versions: Versions,
     target: u64,
     header: peer::Header,
     stall_timeout: Duration,
@@ -180,6 +183,8 @@ fn append_from_wire(
 
 /// The answers of one append stream, with the time-out that openraft leaves to the network.
 struct Answers {
+    versions: Versions,
+    target: u64,
     inbound: Streaming<peer::AppendEntriesResponse>,
     sent: Arc<AtomicU64>,
     answered: u64,
@@ -194,7 +199,10 @@ impl Answers {
             match timeout(self.stall_timeout, self.inbound.message()).await {
                 Ok(Ok(Some(response))) => {
                     self.answered += 1;
-                    return Some(append_from_wire(response).map_err(|error| malformed(&error)));
+                    let heard = self.hear(&response);
+                    return Some(heard.and_then(|()| {
+                        append_from_wire(response).map_err(|error| malformed(&error))
+                    }));
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(rpc_error(&status))),
@@ -208,6 +216,18 @@ impl Answers {
                 }
             }
         }
+    }
+}
+
+impl Answers {
+    /// What the follower speaks, which it says in its first answer.
+    fn hear(&self, response: &peer::AppendEntriesResponse) -> Result<(), RpcError> {
+        use peer::append_entries_response::Result::Accepted;
+        let (1, Some(Accepted(accepted))) = (self.answered, &response.result) else {
+            return Ok(());
+        };
+        let heard = self.versions.hear(self.target, accepted.versions.as_ref());
+        heard.map_err(|refused| RpcError::Unreachable(unreachable(&refused)))
     }
 }
 
@@ -241,6 +261,8 @@ impl NetStreamAppend<TypeConfig> for Connection {
             };
             let stall_timeout = self.stall_timeout;
             let answers = Answers {
+                versions: self.versions.clone(),
+                target: self.header.to,
                 inbound,
                 sent,
                 answered: 0,

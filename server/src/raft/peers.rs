@@ -13,6 +13,8 @@ use inkstone_storage::limits::MESSAGE_SIZE_MAX;
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::raft::Versions;
+
 /// The one group of this release.
 pub const GROUP: u64 = 1;
 
@@ -41,6 +43,7 @@ pub enum Purpose {
 pub struct Peers {
     cluster_id: [u8; 16],
     node_id: u64,
+    versions: Versions,
     channels: Arc<Mutex<HashMap<(String, Purpose), Channel>>>,
     /// Where nodes are that were started with other addresses than the membership has, or had when openraft was told.
     moved: Arc<Mutex<HashMap<u64, String>>>,
@@ -63,10 +66,11 @@ impl Drop for MoveTurn {
 
 impl Peers {
     /// None open yet.
-    pub fn new(cluster_id: [u8; 16], node_id: u64) -> Self {
+    pub fn new(cluster_id: [u8; 16], node_id: u64, versions: Versions) -> Self {
         Self {
             cluster_id,
             node_id,
+            versions,
             channels: Arc::default(),
             moved: Arc::default(),
             moving: Arc::default(),
@@ -116,7 +120,13 @@ impl Peers {
             group: GROUP,
             from: self.node_id,
             to,
+            versions: Some(self.versions.own().to_wire()),
         }
+    }
+
+    /// What this node speaks, and what the others do.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
     }
 }
 

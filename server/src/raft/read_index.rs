@@ -179,7 +179,7 @@ impl Group {
     /// that had been paused served the past once (`server/tests/cluster/pause.rs`), presumably because an answer to an
     /// older append of the same log position was taken for one to a newer.
     async fn confirm_by_majority(self) -> Result<u64, ReadIndexError> {
-        let begun = self.inner.clock.unix_nanos();
+        let begun = self.inner.time.now();
         let index = self.read_index_here().await?;
         if self.is_followed().await {
             self.inner.followed.note(begun);
@@ -241,6 +241,7 @@ impl Group {
     pub(crate) fn note_leader(&self, committed: u64, as_of: i64) {
         let applied = self.inner.applied.index();
         self.inner.freshness.note(committed, as_of, applied);
+        self.inner.time.hear(as_of);
     }
 
     /// Whether a majority of the voters, asked now, accepts this node's vote as leader.

@@ -268,6 +268,11 @@ impl State {
         self.logs.get_mut(&id)
     }
 
+    /// How many there are.
+    pub(crate) fn logs_count(&self) -> usize {
+        self.logs.len()
+    }
+
     /// The log with that number.
     pub(crate) fn log(&self, id: LogId) -> Option<&LogInfo> {
         self.logs.get(&id).map(|log| &log.info)

@@ -3,13 +3,16 @@
 //!
 //! Each module is one situation, each test in it a claim. [`scene`] starts the clusters.
 
+mod absent;
 mod bad_input;
 mod conditional;
 mod damage;
 mod damage_refused;
 mod dev;
+mod failed;
 mod faults;
 mod full;
+mod hostile;
 mod kill_all;
 mod kill_leader;
 mod kill_sealing;
@@ -24,3 +27,4 @@ mod scene;
 mod scrub;
 mod search;
 mod staleness;
+mod versions;

@@ -185,7 +185,8 @@ pub enum OpenError {
         found: String,
     },
     /// The format is newer than this program.
-    #[error("{file}: format version {found} is not one that this release reads (up to {known})", file = file.display())]
+    #[error("{file}: format version {found} is not one that this release reads (up to {known}); \
+        start the release that wrote it, or a newer one", file = file.display())]
     Version {
         /// The file.
         file: PathBuf,

@@ -51,6 +51,7 @@ pub(super) fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Resu
                 "version",
                 "scrubbed",
                 "damaged",
+                "protocol",
             ];
             output.table(&heading, status.nodes.iter().map(row).collect())?;
             print_waiting(status, output)?;
@@ -89,6 +90,11 @@ fn row(status: &NodeStatus) -> Vec<String> {
             .scrub
             .as_ref()
             .map_or_else(|| "-".to_owned(), |scrub| scrub.damages_count.to_string()),
+        match status.protocols {
+            None => "-".to_owned(),
+            Some((oldest, newest)) if oldest == newest => newest.to_string(),
+            Some((oldest, newest)) => format!("{oldest}-{newest}"),
+        },
     ]
 }
 
@@ -210,6 +216,8 @@ fn node_json(status: &NodeStatus) -> serde_json::Value {
         "log_bytes": status.log_bytes,
         "chain_crc": status.chain_crc,
         "version": status.version,
+        "oldest_protocol": status.protocols.map(|(oldest, _)| oldest),
+        "newest_protocol": status.protocols.map(|(_, newest)| newest),
         "scrub": status.scrub.as_ref().map(scrub_json),
     })
 }

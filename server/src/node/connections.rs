@@ -1,0 +1,301 @@
+//! The connections of a port: how many there may be, how each speaks HTTP/2, and when it ends.
+//!
+//! Promises: at the bound a connection that is idle makes room, and if there is none the new one is told so; who says
+//! nothing, or no HTTP/2, is let go; when the node stops, what is under way is finished. Must not know: what is served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::guarded::Guarded;
+use crate::clock::Clock;
+use crate::grpc::connection::{Connection, End, Welcome};
+use crate::grpc::front::Front;
+use crate::grpc::limits::{
+    CLIENT_CONNECTION_WINDOW, CLIENT_CONNECTIONS_MAX, CLIENT_STREAM_WINDOW, CONNECTION_STREAMS_MAX,
+    GREETING_TIMEOUT, HEADERS_SIZE_MAX, PEER_CONNECTION_WINDOW, PEER_CONNECTIONS_MAX,
+    PEER_STREAM_WINDOW, REFUSED_CONNECTION_TIMEOUT, REFUSED_CONNECTIONS_MAX, SEND_BUFFER_SIZE,
+};
+
+/// What every HTTP/2 connection begins with.
+const GREETING_SIZE: u64 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len() as u64;
+/// After a connection could not be taken, for want of file descriptors: others end meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How a port treats its connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// How many, and how that bound is called.
+    connections_max: usize,
+    bound: &'static str,
+    stream_window: u32,
+    connection_window: u32,
+    streams_max: u32,
+    /// Between questions whether a silent connection lives, and how long its answer may take.
+    keepalive: Duration,
+}
+
+/// For the clients' port.
+pub(super) const CLIENTS: Rules = Rules {
+    connections_max: CLIENT_CONNECTIONS_MAX,
+    bound: "client_connections_max",
+    stream_window: CLIENT_STREAM_WINDOW,
+    connection_window: CLIENT_CONNECTION_WINDOW,
+    streams_max: CONNECTION_STREAMS_MAX,
+    keepalive: Duration::from_secs(20),
+};
+
+/// For the other nodes' port.
+pub(super) const PEERS: Rules = Rules {
+    connections_max: PEER_CONNECTIONS_MAX,
+    bound: "peer_connections_max",
+    stream_window: PEER_STREAM_WINDOW,
+    connection_window: PEER_CONNECTION_WINDOW,
+    // They pass on what all of their clients ask.
+    streams_max: 8 * CONNECTION_STREAMS_MAX,
+    keepalive: Duration::from_secs(5),
+};
+
+/// A port that is served.
+#[derive(Debug)]
+pub(super) struct Port {
+    rules: Rules,
+    front: Front,
+    clock: Clock,
+    stop: watch::Receiver<bool>,
+    open: Arc<Mutex<Open>>,
+}
+
+/// The connections that there are, by a number.
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    served: BTreeMap<u64, Connection>,
+    /// Those that were asked to end, and are not counted among the served any more.
+    retired: BTreeSet<u64>,
+    refused: usize,
+}
+
+/// A connection's place among them, until it is dropped.
+struct Registered {
+    id: u64,
+    connection: Connection,
+    open: Arc<Mutex<Open>>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut open = self.open.lock();
+        match self.connection.welcome() {
+            Welcome::Served => {
+                open.served.remove(&self.id);
+                open.retired.remove(&self.id);
+            }
+            Welcome::Refused { .. } => open.refused -= 1,
+        }
+    }
+}
+
+/// Whether a connection was told to stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    Ending,
+}
+
+impl Port {
+    pub(super) fn new(
+        rules: Rules,
+        front: Front,
+        clock: Clock,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            rules,
+            front,
+            clock,
+            stop,
+            open: Arc::default(),
+        }
+    }
+
+    /// Serves until the node stops and the last connection has ended.
+    pub(super) async fn serve(self, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        let mut stop = self.stop.clone();
+        loop {
+            let accepted = tokio::select! {
+                // A sender that is gone is a node that is gone.
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    note_end(ended);
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    if let Some(registered) = self.register() {
+                        connections.spawn(self.connection(socket, registered));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // No new connection, so that who comes is told at once to go elsewhere.
+        drop(listener);
+        while let Some(ended) = connections.join_next().await {
+            note_end(ended);
+        }
+    }
+
+    /// A place for a new connection: `None` when it can't even be told that there is none.
+    fn register(&self) -> Option<Registered> {
+        let Rules {
+            connections_max: value,
+            bound,
+            ..
+        } = self.rules;
+        let mut open = self.open.lock();
+        let is_full = open.served.len() >= value && !open.evict();
+        let welcome = if is_full {
+            Welcome::Refused { bound, value }
+        } else {
+            Welcome::Served
+        };
+        if is_full && open.refused >= REFUSED_CONNECTIONS_MAX {
+            return None;
+        }
+        let connection = Connection::new(self.clock, welcome);
+        let id = open.next;
+        open.next += 1;
+        if is_full {
+            open.refused += 1;
+        } else {
+            open.served.insert(id, connection.clone());
+        }
+        Some(Registered {
+            id,
+            connection,
+            open: Arc::clone(&self.open),
+        })
+    }
+
+    /// One connection, to its end.
+    fn connection(
+        &self,
+        socket: TcpStream,
+        registered: Registered,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        // Small answers are sent at once: without this every second one waits 40 ms for the other side's delayed
+        // acknowledgement.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a connection that has ended already");
+        }
+        let socket = Guarded::new(socket);
+        let received = socket.received();
+        let connection = registered.connection.clone();
+        let front = self.front.clone();
+        let of_requests = connection.clone();
+        let service = service_fn(move |request| front.clone().call(of_requests.clone(), request));
+        let http = self.http().serve_connection(TokioIo::new(socket), service);
+        let mut stop = self.stop.clone();
+        let patience = match connection.welcome() {
+            Welcome::Served => GREETING_TIMEOUT,
+            Welcome::Refused { .. } => REFUSED_CONNECTION_TIMEOUT,
+        };
+        async move {
+            let mut http = std::pin::pin!(http);
+            let mut greeting = std::pin::pin!(sleep(patience));
+            let mut is_greeted = false;
+            let mut stage = Stage::Serving;
+            loop {
+                tokio::select! {
+                    ended = &mut http => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "a connection ended early");
+                        }
+                        break;
+                    }
+                    () = connection.ends(End::Now) => break,
+                    () = connection.ends(End::Soon), if stage == Stage::Serving => {
+                        stage = Stage::Ending;
+                        is_greeted = false;
+                        greeting.set(sleep(GREETING_TIMEOUT));
+                        http.as_mut().graceful_shutdown();
+                    }
+                    _ = stop.wait_for(|stop| *stop), if stage == Stage::Serving => {
+                        stage = Stage::Ending;
+                        http.as_mut().graceful_shutdown();
+                    }
+                    () = &mut greeting, if !is_greeted => {
+                        is_greeted = received.load(Ordering::Relaxed) >= GREETING_SIZE
+                            && connection.welcome() == Welcome::Served;
+                        // Asked to end, and it has not: what is open on it came after that was sent.
+                        let is_retired = stage == Stage::Ending && connection.idle_since().is_some();
+                        if !is_greeted || is_retired {
+                            break;
+                        }
+                    }
+                }
+            }
+            drop(registered);
+        }
+    }
+
+    fn http(&self) -> http2::Builder<TokioExecutor> {
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .initial_stream_window_size(self.rules.stream_window)
+            .initial_connection_window_size(self.rules.connection_window)
+            .adaptive_window(false)
+            .max_concurrent_streams(self.rules.streams_max)
+            .max_header_list_size(HEADERS_SIZE_MAX)
+            .max_send_buf_size(SEND_BUFFER_SIZE)
+            .keep_alive_interval(self.rules.keepalive)
+            .keep_alive_timeout(self.rules.keepalive);
+        http
+    }
+}
+
+fn note_end(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "the task of a connection was lost");
+    }
+}
+
+impl Open {
+    /// Ends the connection that has been idle longest. Its place is free at once: it is told to ask elsewhere, and as long
+    /// as there are few of that kind it has time for that.
+    fn evict(&mut self) -> bool {
+        let idle = self
+            .served
+            .iter()
+            .filter_map(|(id, connection)| Some((connection.idle_since()?, *id)));
+        let Some((_, id)) = idle.min() else {
+            return false;
+        };
+        if let Some(connection) = self.served.remove(&id) {
+            if self.retired.len() < REFUSED_CONNECTIONS_MAX {
+                self.retired.insert(id);
+                connection.retire();
+            } else {
+                connection.cut();
+            }
+        }
+        true
+    }
+}

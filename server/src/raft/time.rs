@@ -1,0 +1,169 @@
+//! The time that a leader puts into entries: its clock's, unless that jumps ahead.
+//!
+//! After 24 hours of a log's own time producers are forgotten, and with them what makes a retry take effect once. A leader
+//! whose clock jumps a day ahead must not make all nodes forget them. So the time may be ahead of what has passed since
+//! it was last taken (by the monotonic clock, which no one sets) by a minute and no more; beyond that it
+//! goes on an eighth faster than time does until it has caught up, as clocks are slewed. To refuse appends instead would make
+//! a clock that was rightly corrected a reason not to serve. A follower takes the time from what its leader says, so that a
+//! new leader goes on from the old one's. What a jump back does is apply's concern: a log's time never falls.
+//!
+//! What remains: after a restart of the whole cluster nothing tells how much time has passed, and the clock is believed.
+//!
+//! Must not know: what the time is for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+
+/// How far ahead the clock may jump and be believed, in nanoseconds: a minute, more than a clock that is kept is ever
+/// set by.
+const JUMP_MAX: i64 = 60 * 1_000_000_000;
+/// While it is ahead, time goes on by this part faster.
+const CATCH_UP: i64 = 8;
+
+/// The group's time on this node. Cheap to clone: all clones are one.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupTime {
+    clock: Clock,
+    last: Arc<Mutex<Option<Taken>>>,
+}
+
+/// When the time was last taken, and what it was: nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    at: Instant,
+    time: i64,
+    /// How far the clock was ahead of it.
+    ahead: i64,
+}
+
+impl Taken {
+    /// The time when the clock reads `wall`.
+    fn next(self, at: Instant, wall: i64) -> Self {
+        let passed = at.saturating_duration_since(self.at).as_nanos();
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        let steady = self.time.saturating_add(passed);
+        let believed = steady.saturating_add(if self.ahead > 0 { 0 } else { JUMP_MAX });
+        let time = if wall <= believed {
+            wall
+        } else {
+            wall.min(steady.saturating_add(passed / CATCH_UP))
+        };
+        Self {
+            at,
+            time,
+            ahead: wall.saturating_sub(time),
+        }
+    }
+}
+
+impl GroupTime {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            last: Arc::default(),
+        }
+    }
+
+    /// Now: nanoseconds since the Unix epoch, UTC.
+    pub(crate) fn now(&self) -> i64 {
+        let (at, wall) = (self.clock.instant(), self.clock.unix_nanos());
+        let mut last = self.last.lock();
+        let before = last.unwrap_or(Taken {
+            at,
+            time: wall,
+            ahead: 0,
+        });
+        let now = before.next(at, wall);
+        *last = Some(now);
+        if before.ahead == 0 && now.ahead > 0 {
+            let seconds = now.ahead / 1_000_000_000;
+            tracing::error!(
+                seconds,
+                "this node's clock jumped ahead: append times follow it slowly; set it right, or restart all nodes if it is"
+            );
+        }
+        now.time
+    }
+
+    /// A leader says that it is this late.
+    pub(crate) fn hear(&self, time: i64) {
+        let at = self.clock.instant();
+        if time != 0 {
+            *self.last.lock() = Some(Taken { at, time, ahead: 0 });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+    const HOUR: i64 = 3_600 * SECOND;
+
+    fn start() -> Taken {
+        Taken {
+            at: Clock::system().instant(),
+            time: 1_000 * HOUR,
+            ahead: 0,
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_a_little_is_believed() {
+        let start = start();
+        for step in [-HOUR, -SECOND, 0, SECOND, JUMP_MAX] {
+            let now = start.next(start.at, start.time + step);
+            assert_eq!((now.time, now.ahead), (start.time + step, 0));
+        }
+    }
+
+    #[test]
+    fn a_jump_of_a_day_moves_the_time_by_what_has_passed() {
+        let mut taken = start();
+        let jumped = taken.time + 24 * HOUR;
+        for second in 1..=600_u32 {
+            let at = start().at.max(taken.at) + Duration::from_secs(1);
+            taken = taken.next(at, jumped + i64::from(second) * SECOND);
+        }
+        let passed = taken.time - start().time;
+        assert!(passed < 600 * SECOND * 5 / 4, "{passed}");
+        assert!(taken.ahead > 23 * HOUR);
+    }
+
+    #[test]
+    fn many_looks_in_a_moment_add_nothing() {
+        let start = start();
+        let mut taken = start;
+        for _ in 0..1_000 {
+            taken = taken.next(start.at, start.time + 24 * HOUR);
+        }
+        assert_eq!(taken.time, start.time);
+    }
+
+    #[test]
+    fn a_rightly_corrected_clock_is_caught_up_with_in_the_end() {
+        let mut taken = start();
+        let (mut at, mut wall) = (taken.at, taken.time + HOUR);
+        for _ in 0..9 * 60 {
+            at += Duration::from_secs(60);
+            wall += 60 * SECOND;
+            taken = taken.next(at, wall);
+        }
+        assert_eq!((taken.time, taken.ahead), (wall, 0));
+    }
+
+    #[test]
+    fn a_new_leader_goes_on_from_what_the_old_one_said() {
+        let time = GroupTime::new(Clock::system());
+        let day_ago = time.clock.unix_nanos() - 24 * HOUR;
+        time.hear(day_ago);
+        assert!(time.now() < day_ago + HOUR);
+    }
+}
