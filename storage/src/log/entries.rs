@@ -3,6 +3,8 @@
 //! Promises: an entry from disk is verified as a whole; an entry that was truncated while it was read is not returned and
 //! not taken for damage. Must not know: records.
 
+use std::sync::Arc;
+
 use super::segment::{Check, Sealed};
 use super::shared::Shared;
 use super::state::Source;
@@ -92,6 +94,23 @@ pub(super) fn entries_in_tail(
     }
     (from >= state.first && from >= state.tail.first())
         .then(|| state.tail.range(from, to, size_max))
+}
+
+/// Chain crc behind an entry.
+pub(super) fn chain_crc(shared: &Shared, index: u64) -> Result<Option<u32>, ReadError> {
+    let sealed = {
+        let state = shared.state.read();
+        if index < state.first {
+            return Ok(None);
+        }
+        let Some(sealed) = state.sealed_of(index) else {
+            let active = state.active_of(index);
+            let frame = active.and_then(|active| active.frame(index));
+            return Ok(frame.map(|frame| frame.chain_crc));
+        };
+        Arc::clone(sealed)
+    };
+    Ok(Some(sealed.chain_crc(index)?))
 }
 
 /// The first entry of each term.

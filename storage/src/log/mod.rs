@@ -300,6 +300,12 @@ impl Log {
         Ok(self.shared().state.read().id(index))
     }
 
+    /// Chain crc behind the entry at `index`, which says what the whole log up to there is; `None` when the entry is not
+    /// in the log. May read from disk.
+    pub fn chain_crc(&self, index: u64) -> Result<Option<u32>, ReadError> {
+        entries::chain_crc(self.shared(), index)
+    }
+
     /// For each term in the log, its first entry: `(id)`, rising. For Raft's start-up.
     pub fn terms(&self) -> Vec<EntryId> {
         entries::terms(self.shared())
@@ -436,6 +442,11 @@ impl Log {
         done: Done,
     ) -> Result<(), RepairError> {
         repair::repair_sealed(self.shared(), index, entries, done)
+    }
+
+    /// Whether the entry is in a sealed segment, and so can be repaired while the log runs.
+    pub fn is_sealed(&self, index: u64) -> bool {
+        self.shared().state.read().sealed_of(index).is_some()
     }
 
     /// Verifies every sealed segment; the first damage ends it.

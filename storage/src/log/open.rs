@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 pub(super) use self::begin::Begun;
 pub(super) use self::segments::Opening;
 use self::survey::Last;
-pub(super) use self::survey::Survey;
+pub(super) use self::survey::{Segment, Survey};
 use super::checkpoint;
 use super::hard_state::HardStateFile;
 use super::mutant::Mutation;

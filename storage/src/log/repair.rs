@@ -6,13 +6,16 @@
 mod entries;
 mod rewrite;
 mod sealed;
+mod whole;
 
-use std::mem;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use self::entries::Peers;
 use self::rewrite::{Plan, Rewrite};
 pub(super) use self::sealed::{Replacement, faulty};
+use self::whole::Places;
 use super::mutant::Mutation;
 use super::open::{Begun, Survey};
 use super::recovery::Recovery;
@@ -20,12 +23,12 @@ use super::scan::FaultAt;
 use super::segment::segment_path;
 use super::shared::Shared;
 use super::watermark::Found;
-use super::{Done, LogOptions};
+use super::{Checkpoint, Done, LogOptions};
 use crate::error::{Faults, Known, OpenError, RepairError};
 use crate::format::frame::{SyncStamp, stamp_seed};
 use crate::format::segment_header::{SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::io::Disk;
-use crate::types::Entry;
+use crate::types::{Entry, EntryId};
 
 /// A log that is not opened because entries are damaged ([`OpenError::Faulty`]): which ones, and a way to write them
 /// back. Nobody else may have the directory open.
@@ -37,6 +40,10 @@ pub struct Repair {
     faults: Faults,
     /// The last sync group that the watermark knows.
     sync_group: u64,
+    purged: Option<EntryId>,
+    /// The newest that is whole.
+    checkpoint: Option<Checkpoint>,
+    places: Mutex<Places>,
 }
 
 impl Repair {
@@ -49,6 +56,9 @@ impl Repair {
             survey: Survey::default(),
             faults: Faults::default(),
             sync_group: 0,
+            purged: None,
+            checkpoint: None,
+            places: Mutex::default(),
         };
         repair.look()?;
         Ok(repair)
@@ -70,6 +80,10 @@ impl Repair {
             Found::Known(mark) => mark.sync_group,
             Found::Bad => 0,
         };
+        self.purged = begun.hard_state.current().purged;
+        let boundaries = begun.files.boundaries.iter().copied();
+        self.checkpoint = self.find_checkpoint(boundaries, begun.has_snapshot, begun.group)?;
+        *self.places.lock() = Places::default();
         Ok(())
     }
 
@@ -87,22 +101,18 @@ impl Repair {
         &mut self,
         entries: impl IntoIterator<Item = Entry>,
     ) -> Result<(), RepairError> {
-        let mut entries = peers(entries);
-        let faults = mem::take(&mut self.survey.faults.list);
-        let written = self.write_segments(&faults, &mut entries);
-        self.survey.faults.list = faults;
+        let written = self.write(entries);
         let looked = self
             .look()
             .map_err(|error| RepairError::Open(Box::new(error)));
         written.and(looked)
     }
 
-    fn write_segments(
-        &self,
-        faults: &[FaultAt],
-        entries: &mut Peers<'_>,
-    ) -> Result<(), RepairError> {
-        let mut rest = faults;
+    /// [`Repair::write_back`] without the look at what is left: this view of the log stays as it was, so that what is whole
+    /// can be read meanwhile ([`Repair::entry`]); [`Repair::open`] then gives another one. One at a time.
+    pub fn write(&self, entries: impl IntoIterator<Item = Entry>) -> Result<(), RepairError> {
+        let mut entries = peers(entries);
+        let mut rest = self.survey.faults.list.as_slice();
         while let Some(index) = entries.peek().map(|entry| entry.id.index) {
             let concerns = |at: &FaultAt| at.fault.first <= index && index <= at.fault.last;
             let Some(at) = rest.iter().find(|at| concerns(at)) else {
@@ -112,7 +122,7 @@ impl Repair {
             let from = rest.partition_point(|at| at.base < base);
             let to = rest.partition_point(|at| at.base <= base);
             let here = rest.get(from..to).unwrap_or_default();
-            self.write_segment(base, here, entries)?;
+            self.write_segment(base, here, &mut entries)?;
             rest = rest.get(to..).unwrap_or_default();
         }
         Ok(())

@@ -166,6 +166,11 @@ impl Scrubber {
         self.faults.values().map(|(_, faults)| faults.count).sum()
     }
 
+    /// Forgets the damage of segments that were purged or rewritten, without a look at the others.
+    pub fn refresh(&mut self) {
+        self.drop_gone();
+    }
+
     /// Forgets what is purged, and begins anew with a segment that was rewritten.
     fn drop_gone(&mut self) {
         let state = self.shared.state.read();

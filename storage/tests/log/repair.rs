@@ -840,6 +840,70 @@ fn the_list_of_damaged_entries_is_bounded_and_repair_goes_on_behind_it() {
 }
 
 #[test]
+fn what_is_whole_of_a_damaged_log_is_read_from_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = scene(dir.path());
+    let chain: Vec<u32> = {
+        let log = open(dir.path());
+        let chain = (0..ENTRIES).map(|index| log.chain_crc(index).unwrap().unwrap());
+        let chain = chain.collect();
+        assert_eq!(log.chain_crc(ENTRIES).unwrap(), None);
+        drop(log);
+        chain
+    };
+    // A payload, headers in the middle, and the last ones with all behind them.
+    spoil(&files, 3, PAYLOAD_BYTE);
+    zero(&files, 14..17);
+    zero(&files, 43..ENTRIES);
+    let repair = repair(dir.path());
+    let is_damaged = |index: u64| matches!(index, 3 | 14..17 | 43..);
+    for index in 0..ENTRIES + 5 {
+        let found = repair.entry(index).expect("the disk can be read");
+        let expected = (!is_damaged(index)).then(|| entry(index));
+        assert_eq!(found, expected, "entry {index}");
+        // The header of a rotten payload is whole.
+        let has_header = !is_damaged(index) || index == 3;
+        let expected = has_header.then(|| chain[place(index)]);
+        assert_eq!(repair.chain_crc(index).unwrap(), expected, "entry {index}");
+    }
+    assert_eq!(repair.last_index(), Some(ENTRIES - 1));
+    assert_eq!(repair.committed_index(), None);
+    // What is written does not disturb this view of the log; another one has it.
+    let given: Vec<Entry> = (14..17).map(entry).collect();
+    repair.write(given).expect("they are the damaged ones");
+    assert_eq!(repair.entry(15).unwrap(), None);
+    assert_eq!(repair.entry(17).unwrap(), Some(entry(17)));
+    let again = self::repair(dir.path());
+    assert_eq!(again.entry(15).unwrap(), Some(entry(15)));
+}
+
+#[test]
+fn of_sealed_segments_what_is_whole_is_read_and_known_to_be_committed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = sealed(dir.path());
+    let last = log.state().last.expect("it has entries").index;
+    drop(log);
+    let files = segments(dir.path());
+    // The newest frame of the open segment.
+    let open = files.last().expect("there are segments");
+    change(open, |bytes| {
+        let end = bytes.iter().rposition(|byte| *byte != 0).expect("frames");
+        bytes[end - 20] ^= 1;
+    });
+    let repair = repair(dir.path());
+    assert_eq!(repair.faulty().entries(), 1);
+    assert_eq!(repair.last_index(), Some(last));
+    let committed = repair.committed_index().expect("sealed is committed");
+    assert!(committed < last);
+    assert_eq!(
+        repair.entry(committed).unwrap().map(|found| found.id.index),
+        Some(committed)
+    );
+    assert!(repair.chain_crc(committed).unwrap().is_some());
+    assert_eq!(repair.entry(last).unwrap(), None);
+}
+
+#[test]
 fn a_whole_log_has_nothing_to_repair() {
     let dir = tempfile::tempdir().unwrap();
     scene(dir.path());

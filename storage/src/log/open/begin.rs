@@ -125,7 +125,7 @@ fn list(disk: &dyn Disk, dir: &Path, recovery: &mut Recovery) -> Result<Vec<Stri
 #[derive(Debug, Default)]
 pub(in crate::log) struct Files {
     pub(super) segments: BTreeSet<u64>,
-    pub(super) boundaries: BTreeSet<u64>,
+    pub(in crate::log) boundaries: BTreeSet<u64>,
 }
 
 fn list_log(disk: &dyn Disk, log_dir: &Path, recovery: &mut Recovery) -> Result<Files, OpenError> {

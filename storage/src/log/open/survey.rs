@@ -87,6 +87,28 @@ impl Survey {
         self.damage.clone()
     }
 
+    /// The sealed segment that holds an entry.
+    pub(in crate::log) fn sealed_of(&self, index: u64) -> Option<&Sealed> {
+        let holds = |sealed: &&Sealed| (sealed.base()..=sealed.last()).contains(&index);
+        self.sealed.iter().find(holds)
+    }
+
+    /// The last entry that is in a sealed segment, hence committed. The footers of those behind a lost one were written
+    /// once, too, but only what is read as sealed counts.
+    pub(in crate::log) fn last_sealed(&self) -> Option<u64> {
+        self.sealed.last().map(Sealed::last)
+    }
+
+    /// The last entry that is known of, damaged or not.
+    pub(in crate::log) fn last_index(&self) -> Option<u64> {
+        let scanned = self
+            .scanned
+            .last()
+            .and_then(|(_, scan)| scan.next.checked_sub(1));
+        let damaged = self.faults.list.last().map(|at| at.fault.last);
+        self.last_sealed().max(scanned).max(damaged)
+    }
+
     /// Why the log cannot be opened, if it cannot.
     pub(super) fn refusal(&mut self) -> Option<OpenError> {
         if let Some(damage) = self.damage.take() {
