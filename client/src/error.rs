@@ -179,4 +179,6 @@ pub enum Reason {
     ChangeUnderWay,
     /// A member of the cluster is of a release that does not know this yet.
     Unsupported,
+    /// The asked node's log is damaged, and it waits until other nodes have mended it.
+    Quarantined,
 }

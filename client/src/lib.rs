@@ -50,7 +50,8 @@ pub use read::ReadStream;
 pub use retry::RetryPolicy;
 pub use session::{AppendSession, Ticket};
 pub use status::{
-    ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ReplicationProgress, ScrubPass, ScrubStatus,
+    ClusterStatus, DamagedPlace, NodeRole, NodeStatus, RepairStatus, ReplicationProgress,
+    ScrubPass, ScrubStatus,
 };
 pub use types::{
     AppendOptions, Consistency, Created, Follow, Gap, GapReason, Hit, IfExists, LogInfo, NewRecord,

@@ -17,6 +17,8 @@ pub enum NodeRole {
     Candidate,
     /// It follows without a vote.
     Learner,
+    /// It found damage when it started, takes no part, and waits for what other nodes still have of it.
+    Quarantined,
     /// Not known, for instance because it could not be reached.
     Unknown,
 }
@@ -53,6 +55,9 @@ pub struct NodeStatus {
     /// The protocols between nodes that it speaks, the oldest and the newest; `None` when it was not reached, or runs a
     /// release that does not say.
     pub protocols: Option<(u32, u32)>,
+    /// What is damaged and what it has written back from other nodes; `None` when it was not reached, or runs a release
+    /// without repair.
+    pub repair: Option<RepairStatus>,
 }
 
 /// How far a node is, as the leader knows it.
@@ -66,6 +71,21 @@ pub struct ReplicationProgress {
     pub caught_up: bool,
     /// Whether the leader has heard from it lately.
     pub heard: bool,
+}
+
+/// What a node has repaired since it started, and what it still has to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairStatus {
+    /// Damaged entries that are still to be written back, as far as they are known.
+    pub damaged_entries: u64,
+    /// Entries that were written back from other nodes.
+    pub repaired_entries: u64,
+    /// When that last happened, in nanoseconds since the Unix epoch, UTC, by the node's clock; `None`: never.
+    pub last_time: Option<i64>,
+    /// The damage that keeps the node in quarantine, at most 20 places.
+    pub damages: Vec<DamagedPlace>,
+    /// What the repair waits for, for people; empty when it waits for nothing.
+    pub waits_for: String,
 }
 
 /// What a node found that reads all of its sealed segments again and again and verifies every byte, since it started.

@@ -9,7 +9,8 @@ use prost::Message;
 
 use crate::error::{Detail, Reason};
 use crate::status::{
-    ClusterStatus, DamagedPlace, NodeRole, NodeStatus, ReplicationProgress, ScrubPass, ScrubStatus,
+    ClusterStatus, DamagedPlace, NodeRole, NodeStatus, RepairStatus, ReplicationProgress,
+    ScrubPass, ScrubStatus,
 };
 use crate::types::{
     Consistency, Gap, GapReason, Hit, LogInfo, NewRecord, NodeInfo, Producer, ReadEvent,
@@ -95,6 +96,7 @@ impl From<v1::Reason> for Reason {
             v1::Reason::NotCaughtUp => Self::NotCaughtUp,
             v1::Reason::ChangeUnderWay => Self::ChangeUnderWay,
             v1::Reason::Unsupported => Self::Unsupported,
+            v1::Reason::Quarantined => Self::Quarantined,
         }
     }
 }
@@ -316,6 +318,7 @@ fn node_status(wire: v1::NodeStatus) -> Option<NodeStatus> {
         v1::NodeRole::Follower => NodeRole::Follower,
         v1::NodeRole::Candidate => NodeRole::Candidate,
         v1::NodeRole::Learner => NodeRole::Learner,
+        v1::NodeRole::Quarantined => NodeRole::Quarantined,
         v1::NodeRole::Unspecified => NodeRole::Unknown,
     };
     Some(NodeStatus {
@@ -339,7 +342,18 @@ fn node_status(wire: v1::NodeStatus) -> Option<NodeStatus> {
         }),
         protocols: (wire.newest_protocol > 0)
             .then_some((wire.oldest_protocol, wire.newest_protocol)),
+        repair: wire.repair.map(repair_status),
     })
+}
+
+fn repair_status(wire: v1::RepairStatus) -> RepairStatus {
+    RepairStatus {
+        damaged_entries: wire.damaged_entries,
+        repaired_entries: wire.repaired_entries,
+        last_time: (wire.last_repair_time != 0).then_some(wire.last_repair_time),
+        damages: wire.damages.into_iter().map(damaged_place).collect(),
+        waits_for: wire.waits_for,
+    }
 }
 
 fn scrub_status(wire: v1::ScrubStatus) -> ScrubStatus {

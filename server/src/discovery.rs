@@ -73,6 +73,8 @@ struct Shared {
     cluster_id: [u8; 16],
     /// Nodes without a running cluster, this one included, by id.
     met: BTreeMap<u64, NodeInfo>,
+    /// Nodes of this cluster, as those that answered say.
+    cluster: BTreeMap<u64, NodeInfo>,
     /// Addresses to ask, and their connections.
     targets: BTreeMap<String, PeerClient<Channel>>,
     /// Nodes that ask to be in this cluster.
@@ -92,6 +94,7 @@ impl Discovery {
         let shared = Shared {
             cluster_id,
             met,
+            cluster: BTreeMap::new(),
             targets: BTreeMap::new(),
             waiting: Waiting::default(),
         };
@@ -119,6 +122,16 @@ impl Discovery {
     /// The cluster that this node has come to be in.
     pub fn set_cluster(&self, cluster_id: [u8; 16]) {
         self.shared.lock().cluster_id = cluster_id;
+    }
+
+    /// Whether there is anybody else to ask.
+    pub fn has_seeds(&self) -> bool {
+        self.seeds.iter().any(|seed| *seed != self.me.peer_address)
+    }
+
+    /// The nodes of this cluster, as those that have answered so far said.
+    pub fn cluster(&self) -> Vec<NodeInfo> {
+        self.shared.lock().cluster.values().cloned().collect()
     }
 
     /// Answers another node's question, and remembers the asker.
@@ -228,6 +241,15 @@ impl Shared {
 
     fn learn(&mut self, answers: &[Answer]) {
         for Answer { response, .. } in answers {
+            if self.cluster_id != NO_CLUSTER
+                && cluster_from_wire(&response.cluster_id) == self.cluster_id
+            {
+                let members = response.members.iter().chain(&response.node);
+                let members = members
+                    .take(TARGETS_MAX)
+                    .map(|node| (node.id, node.clone()));
+                self.cluster.extend(members);
+            }
             if let Some(node) = &response.node
                 && response.members.is_empty()
             {

@@ -8,6 +8,7 @@ mod connections;
 mod drain;
 mod guarded;
 mod joining;
+mod quarantine;
 mod serving;
 mod standing;
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use inkstone_proto::v1::NodeInfo;
 use inkstone_storage::error::OpenError;
-use inkstone_storage::log::{DirLock, Log, LogOptions, Spare};
+use inkstone_storage::log::{DirLock, LogOptions, Spare};
 use inkstone_storage::types::Identity;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -28,6 +29,8 @@ use tokio::time::timeout;
 use tonic_health::server::HealthReporter;
 
 use self::joining::{find_cluster, identity, take_part};
+use self::quarantine::Around;
+pub use self::quarantine::Unmendable;
 use self::serving::{Serving, serve_clients, serve_peers};
 use self::standing::{finish_changes, watch_for_removal, watch_whether_to_index};
 use crate::blocking::Blocking;
@@ -37,7 +40,7 @@ use crate::discovery::{Discovery, Misplaced, Removed};
 use crate::grpc::peer::PeerService;
 use crate::grpc::{self, Beside, Services};
 use crate::indexer::{Indexer, IndexerOptions};
-use crate::raft::{Fatal, GROUP, Group, GroupOptions, Member, Spoken, Timings, Versions};
+use crate::raft::{Fatal, GROUP, Group, GroupOptions, Member, Repairs, Spoken, Timings, Versions};
 use crate::scrub::Scrub;
 
 /// How long what is under way may take to end when the node stops.
@@ -65,6 +68,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Its damage, when no other node can mend it.
+    #[error(transparent)]
+    Unmendable(#[from] Unmendable),
     /// A listening address.
     #[error(
         "can't listen on {address} (`{key}`): {source}; stop what uses it, or set another address"
@@ -133,6 +139,15 @@ impl Ports {
             peer: bind("peer_listen", config.peer_listen).await?,
         })
     }
+
+    /// Who the node is, as it wants to be reached.
+    fn info(&self, id: u64, config: &Config) -> NodeInfo {
+        NodeInfo {
+            id,
+            client_address: config.client_address(bound(&self.client, config.client_listen)),
+            peer_address: config.peer_address(bound(&self.peer, config.peer_listen)),
+        }
+    }
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -167,16 +182,11 @@ impl Node {
         let lock = DirLock::acquire(&config.data_dir)?;
         let ports = Ports::bind(config).await?;
         let identity = identity(&lock)?;
-        let info = NodeInfo {
-            id: identity.node_id,
-            client_address: config.client_address(bound(&ports.client, config.client_listen)),
-            peer_address: config.peer_address(bound(&ports.peer, config.peer_listen)),
-        };
-        let expected = config.bootstrap_expect;
+        let info = ports.info(identity.node_id, config);
         let discovery = Discovery::new(
             info.clone(),
             identity.cluster_id,
-            expected,
+            config.bootstrap_expect,
             config.seeds.clone(),
             clock,
         )
@@ -186,23 +196,27 @@ impl Node {
         let peer_server = serve_peers(peer_service.clone(), ports.peer, clock, stop.clone());
 
         let start = async {
-            let (identity, members) = find_cluster(&lock, identity, &discovery).await?;
-            let group = open_group(config, identity, &info, (clock, versions)).await?;
+            let (identity, members) =
+                find_cluster(&lock, &config.data_dir, identity, &discovery).await?;
+            let repairs = Repairs::default();
+            let around = Around {
+                identity,
+                discovery: &discovery,
+                peers: &peer_service,
+                client_port: &ports.client,
+                repairs: &repairs,
+                data_dir: config.data_dir.clone(),
+                clock,
+            };
+            let group = open_group(config, &around, &info, (clock, versions)).await?;
             if lock.identity()? != Some(identity) {
                 // Only now, with the group's hard state on disk: a node in a cluster always has one.
                 lock.set_identity(identity)?;
                 discovery.set_cluster(identity.cluster_id);
             }
-            let wanted = watch_whether_to_index(group.clone(), stop.clone());
-            let (indexer, feed) = start_indexer(config, &group, wanted);
-            let (scrub, scrubbing) =
-                Scrub::start(config.scrub_rate, group.log(), clock, stop.clone());
-            let beside = Beside {
-                indexer,
-                scrub,
-                discovery: discovery.clone(),
-            };
-            let services = services(config, &group, beside, clock, stop.clone());
+            let beside = (repairs, discovery.clone());
+            let (services, feed, scrubbing) =
+                start_beside(config, &group, beside, clock, stop.clone());
             peer_service.serve(services.clone());
             tokio::select! {
                 taken = take_part(&group, members, &discovery) => taken?,
@@ -311,10 +325,11 @@ impl Node {
 
 async fn open_group(
     config: &Config,
-    identity: Identity,
+    around: &Around<'_>,
     info: &NodeInfo,
     (clock, versions): (Clock, Versions),
 ) -> Result<Group, StartError> {
+    let identity = around.identity;
     let options = LogOptions {
         dir: group_dir(config),
         identity,
@@ -325,8 +340,7 @@ async fn open_group(
         free_size_min: config.log.free_size_min,
         spare: Spare::Background,
     };
-    let opened = tokio::task::spawn_blocking(move || Log::open(options)).await;
-    let log = opened.map_err(|error| Fatal(error.to_string()))??;
+    let log = quarantine::open_log(options, around).await?;
     let member = Member {
         client_address: info.client_address.clone(),
         peer_address: info.peer_address.clone(),
@@ -347,12 +361,46 @@ async fn open_group(
         member,
         timings,
         clock,
+        repairs: around.repairs.clone(),
     };
     Ok(Group::open_as(options, versions).await?)
 }
 
 fn group_dir(config: &Config) -> PathBuf {
     config.data_dir.join(format!("group-{GROUP}"))
+}
+
+/// Starts what works beside the group, and the services over all of it.
+fn start_beside(
+    config: &Config,
+    group: &Group,
+    (repairs, discovery): (Repairs, Discovery),
+    clock: Clock,
+    stop: watch::Receiver<bool>,
+) -> (Services, Option<JoinHandle<()>>, Option<JoinHandle<()>>) {
+    let wanted = watch_whether_to_index(group.clone(), stop.clone());
+    let (indexer, feed) = start_indexer(config, group, wanted);
+    let (scrub, scrubbing) = Scrub::start(config.scrub_rate, group.log(), clock, stop.clone());
+    let repairing = group.repairer().start(scrub.clone(), stop.clone());
+    // Whoever waits for the one at the end of the node waits for the other, too.
+    let scrubbing = tokio::spawn(async move {
+        for task in [scrubbing, Some(repairing)].into_iter().flatten() {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "scrubbing or repair has ended");
+            }
+        }
+    });
+    let beside = Beside {
+        indexer,
+        scrub,
+        discovery,
+        repairs,
+    };
+    (
+        services(config, group, beside, clock, stop),
+        feed,
+        Some(scrubbing),
+    )
 }
 
 fn start_indexer(

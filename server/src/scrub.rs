@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use inkstone_storage::error::ReadError;
 use inkstone_storage::log::{Fault, Log, ScrubStep, Scrubber};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
@@ -62,6 +62,9 @@ pub struct ScrubStatus {
 #[derive(Debug, Clone, Default)]
 pub struct Scrub {
     status: Arc<Mutex<ScrubStatus>>,
+    /// Changes with what is known of damage.
+    found: watch::Sender<()>,
+    again: Arc<Notify>,
 }
 
 impl Scrub {
@@ -84,6 +87,8 @@ impl Scrub {
         scrub.status.lock().rate = rate;
         let task = Task {
             status: Arc::clone(&scrub.status),
+            found: scrub.found.clone(),
+            again: Arc::clone(&scrub.again),
             pace: Pace::new(rate, clock.instant()),
             clock,
             blocking: Blocking::new(1, 1),
@@ -91,6 +96,16 @@ impl Scrub {
         };
         let running = task.run(log.scrubber(), stop);
         (scrub, Some(tokio::spawn(running)))
+    }
+
+    /// Tells when there may be more damage, or less.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.found.subscribe()
+    }
+
+    /// Segments were rewritten: their damage is forgotten at once, and they are verified when their turn comes.
+    pub fn look_again(&self) {
+        self.again.notify_one();
     }
 
     /// What it has done so far.
@@ -130,6 +145,8 @@ impl Pace {
 
 struct Task {
     status: Arc<Mutex<ScrubStatus>>,
+    found: watch::Sender<()>,
+    again: Arc<Notify>,
     pace: Pace,
     clock: Clock,
     blocking: Blocking,
@@ -142,6 +159,11 @@ impl Task {
         loop {
             tokio::select! {
                 () = sleep_until(self.pace.due.into()) => {}
+                () = self.again.notified() => {
+                    scrubber.refresh();
+                    self.show_faults(&scrubber);
+                    continue;
+                }
                 // A sender that is gone is a node that is gone.
                 _ = stop.wait_for(|stop| *stop) => return,
             }
@@ -178,6 +200,18 @@ impl Task {
         done.expect("one step at a time fits a pool of its own")
     }
 
+    fn show_faults(&self, scrubber: &Scrubber) {
+        let (faults, count) = (scrubber.faults(), scrubber.faults_count());
+        let mut status = self.status.lock();
+        let are_new = status.faults != faults || status.faults_count != count;
+        status.faults = faults;
+        status.faults_count = count;
+        drop(status);
+        if are_new {
+            self.found.send_replace(());
+        }
+    }
+
     /// Says what a step found, and shows it.
     fn take(&mut self, scrubber: &Scrubber, step: &ScrubStep) {
         for fault in &step.found {
@@ -189,12 +223,10 @@ impl Task {
                 "a sealed segment is damaged on disk"
             );
         }
-        let faults = scrubber.faults();
+        self.show_faults(scrubber);
         let mut status = self.status.lock();
         status.verified = step.progress.verified;
         status.total = step.progress.total;
-        status.faults_count = scrubber.faults_count();
-        status.faults = faults;
         if !step.ended_pass {
             return;
         }

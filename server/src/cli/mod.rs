@@ -54,10 +54,7 @@ impl Failure {
         match error {
             StartError::Fatal(fatal) => Self::fatal(fatal),
             StartError::Misplaced(Misplaced::Removed(removed)) => Self::removed(removed),
-            StartError::Open(OpenError::Faulty(faults)) => Self::start(format!(
-                "{faults}; keep the directory: other nodes may have these entries whole, and go on without this one \
-                 while they are a majority; {CHECK_HINT}"
-            )),
+            StartError::Unmendable(error) => Self::start(format!("{error}; {CHECK_HINT}")),
             StartError::Open(error @ OpenError::Damaged(_)) => {
                 Self::start(format!("{error}; keep the directory: {CHECK_HINT}"))
             }

@@ -86,6 +86,10 @@ pub(crate) fn node_status_here(services: &Services) -> NodeStatus {
             services.scrub.status(),
             &services.data_dir,
         )),
+        repair: Some(convert::repair_status(
+            services.repairs.status(),
+            &services.data_dir,
+        )),
         ..services.group.node_status()
     }
 }

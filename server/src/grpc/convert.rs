@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::grpc::error;
 use crate::grpc::weight::weight;
-use crate::raft::{LogInfo, Receipt};
+use crate::raft::{LogInfo, Receipt, RepairStatus};
 use crate::scrub::ScrubStatus;
 
 /// An append whose every field is within its limits.
@@ -213,6 +213,17 @@ pub(crate) fn record(record: Record) -> v1::Record {
     }
 }
 
+/// A record that another node has verified.
+pub(crate) fn record_from_wire(record: v1::Record) -> Record {
+    let attributes = record.attributes.into_iter();
+    Record {
+        offset: record.offset,
+        timestamp: record.timestamp,
+        attributes: attributes.map(|it| (it.key, it.value)).collect(),
+        body: record.body,
+    }
+}
+
 fn attributes(attributes: Attributes) -> Vec<Attribute> {
     attributes
         .into_iter()
@@ -285,6 +296,26 @@ pub(crate) fn scrub_status(status: ScrubStatus, data_dir: &Path) -> v1::ScrubSta
         total_bytes: status.total,
         damages: damages.collect(),
         damages_count: status.faults_count,
+    }
+}
+
+/// To protobuf; files are named relative to `data_dir`.
+pub(crate) fn repair_status(status: RepairStatus, data_dir: &Path) -> v1::RepairStatus {
+    let places = status.places.into_iter();
+    v1::RepairStatus {
+        damaged_entries: status.damaged_entries,
+        repaired_entries: status.repaired_entries,
+        last_repair_time: status.last_time,
+        damages: places
+            .map(|(damage, first, last)| v1::DamagedPlace {
+                file: error::relative(&damage.file, data_dir),
+                position: damage.position,
+                what: damage.what,
+                first_index: Some(first),
+                last_index: Some(last),
+            })
+            .collect(),
+        waits_for: status.waits_for,
     }
 }
 

@@ -216,6 +216,23 @@ pub(crate) fn no_leader(leader: Option<NodeInfo>) -> Status {
     status(Code::Unavailable, message, &detail)
 }
 
+/// The node's log is damaged and not yet repaired: nothing was done.
+pub(crate) fn quarantined(waits_for: &str) -> Status {
+    let detail = ErrorDetail {
+        retryable: true,
+        retry_after_ms: NO_LEADER_RETRY_MS,
+        ..no_effect(Reason::Quarantined)
+    };
+    let mut message = "this node is in quarantine: entries of its log are damaged, and it waits until they are \
+                       written back from other nodes; ask another node, and see `ink cluster status`"
+        .to_owned();
+    if !waits_for.is_empty() {
+        message += "; it waits for ";
+        message += waits_for;
+    }
+    status(Code::Unavailable, message, &detail)
+}
+
 /// The node is stopping: nothing was done, or what was done had no effect.
 pub(crate) fn shutting_down() -> Status {
     let detail = ErrorDetail {

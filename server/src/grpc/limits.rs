@@ -137,6 +137,8 @@ pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
 pub(crate) const BUSY_TICK: Duration = Duration::from_millis(20);
 /// How long another member may take to say how it is.
 pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one member may take to read what is damaged elsewhere.
+pub(crate) const FORWARD_READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// A node answers so much before the client's deadline, so that the answer and not the cut connection arrives.
 pub(crate) const DEADLINE_MARGIN: Duration = Duration::from_millis(20);
 /// A write that was not begun is refused so much before its deadline, at which it would count as unknown.

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::discovery::Discovery;
 use crate::grpc::{Beside, Services, logs};
 use crate::indexer::{Indexer, IndexerOptions};
-use crate::raft::{GROUP, Group, GroupOptions, Member, Proof, Timings};
+use crate::raft::{GROUP, Group, GroupOptions, Member, Proof, Repairs, Timings};
 use crate::scrub::Scrub;
 use crate::tail::Applied;
 
@@ -69,6 +69,7 @@ impl LoneNode {
                 indexer,
                 scrub: Scrub::off(),
                 discovery: Discovery::new(NodeInfo::default(), CLUSTER, 1, Vec::new(), clock),
+                repairs: Repairs::default(),
             },
             clock,
             Blocking::new(1, 8),
@@ -174,6 +175,7 @@ async fn open_group(dir: &TempDir, clock: Clock) -> Group {
             election_max: Duration::from_millis(300),
         },
         clock,
+        repairs: Repairs::default(),
     })
     .await
     .expect("a new group")

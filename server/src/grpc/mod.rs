@@ -12,6 +12,7 @@ mod consistency;
 mod convert;
 mod deadline;
 mod error;
+mod fetch;
 pub mod front;
 mod intake;
 mod leader;
@@ -22,6 +23,7 @@ mod lone_node;
 mod members;
 mod moved;
 pub mod peer;
+pub mod quarantined;
 mod read;
 mod search;
 mod service;
@@ -49,7 +51,7 @@ use crate::grpc::limits::{
     APPENDS_SIZE_MAX, FORWARDS_MAX, LARGE_ANSWERS_MAX, MESSAGE_SIZE_MAX, READ_ANSWERS_SIZE_MAX,
 };
 use crate::indexer::Indexer;
-use crate::raft::Group;
+use crate::raft::{Group, Repairs};
 use crate::scrub::Scrub;
 
 /// Bytes that one permit of a semaphore for bytes stands for.
@@ -64,6 +66,8 @@ pub struct Beside {
     pub scrub: Scrub,
     /// Who else there is.
     pub discovery: Discovery,
+    /// What was written back from other nodes.
+    pub repairs: Repairs,
 }
 
 /// What the services of one node work with. Cheap to clone.
@@ -73,6 +77,7 @@ pub struct Services {
     pub(crate) indexer: Indexer,
     pub(crate) scrub: Scrub,
     pub(crate) discovery: Discovery,
+    pub(crate) repairs: Repairs,
     pub(crate) clock: Clock,
     pub(crate) reads: Blocking,
     pub(crate) searches: Blocking,
@@ -104,6 +109,7 @@ impl Services {
             indexer: beside.indexer,
             scrub: beside.scrub,
             discovery: beside.discovery,
+            repairs: beside.repairs,
             clock,
             reads,
             searches,

@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt};
 use inkstone_proto::peer_v1::peer_server::{Peer, PeerServer};
 use inkstone_proto::{peer_v1 as peer, v1};
 use inkstone_storage::limits::MESSAGE_SIZE_MAX;
+use inkstone_storage::types::Identity;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -19,8 +20,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::discovery::Discovery;
 use crate::grpc::connection::Connection;
+use crate::grpc::quarantined::Quarantined;
 use crate::grpc::service::carrying;
-use crate::grpc::{Services, admin, append, cluster, members, moved, search};
+use crate::grpc::{
+    Services, admin, append, cluster, fetch, members, moved, quarantined, read, search,
+};
 use crate::raft::types::{RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
 use crate::raft::{GROUP, Group, Proof, snapshot};
@@ -31,6 +35,7 @@ use crate::raft::{GROUP, Group, Proof, snapshot};
 pub struct PeerService {
     discovery: Discovery,
     services: Arc<OnceLock<Services>>,
+    quarantine: Arc<Mutex<Option<Quarantined>>>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -46,7 +51,19 @@ impl PeerService {
         Self {
             discovery,
             services: Arc::default(),
+            quarantine: Arc::default(),
         }
+    }
+
+    /// The node's log is damaged, or is not any more: until the group runs, what is whole of it is given to others.
+    pub fn set_quarantine(&self, quarantine: Option<Quarantined>) {
+        *self.quarantine.lock() = quarantine;
+    }
+
+    /// The quarantine, while the group does not run.
+    fn quarantine(&self) -> Option<Quarantined> {
+        let quarantine = self.quarantine.lock().clone();
+        quarantine.filter(|_| self.services.get().is_none())
     }
 
     /// The group runs: from here on every call is answered.
@@ -66,41 +83,56 @@ impl PeerService {
 
     /// The services, for a message that is meant for this node.
     fn for_message(&self, header: Option<&peer::Header>) -> Result<&Services, Status> {
-        let services = self
-            .services
-            .get()
-            .ok_or_else(|| Status::unavailable("this node is in no cluster yet"))?;
+        let services = self.services.get().ok_or_else(|| self.without_group())?;
         check_header(&services.group, header)?;
         Ok(services)
+    }
+
+    /// Why a node whose group does not run can't answer.
+    fn without_group(&self) -> Status {
+        match self.quarantine() {
+            None => Status::unavailable("this node is in no cluster yet"),
+            Some(_) => Status::unavailable("this node is in quarantine: its log is damaged"),
+        }
     }
 }
 
 /// Refuses what is meant for another cluster, group or node.
 fn check_header(group: &Group, header: Option<&peer::Header>) -> Result<(), Status> {
+    let identity = Identity {
+        cluster_id: group.cluster_id(),
+        node_id: group.node_id(),
+    };
+    let header = check_addressee(identity, header)?;
+    group
+        .versions()
+        .hear(header.from, header.versions.as_ref())
+        .map_err(|refused| Status::failed_precondition(refused.to_string()))
+}
+
+fn check_addressee(
+    identity: Identity,
+    header: Option<&peer::Header>,
+) -> Result<&peer::Header, Status> {
     let header = header.ok_or_else(|| Status::invalid_argument("the header is missing"))?;
-    if header.cluster_id != group.cluster_id().as_slice() {
+    if header.cluster_id != identity.cluster_id.as_slice() {
         return Err(Status::failed_precondition(
             "this node is in another cluster",
         ));
     }
-    group
-        .versions()
-        .hear(header.from, header.versions.as_ref())
-        .map_err(|refused| Status::failed_precondition(refused.to_string()))?;
     if header.group != GROUP {
         return Err(Status::failed_precondition(format!(
             "there is no group {}",
             header.group
         )));
     }
-    if header.to != group.node_id() {
+    if header.to != identity.node_id {
         return Err(Status::failed_precondition(format!(
             "this is node {}, not {}: its address is another node's now",
-            group.node_id(),
-            header.to
+            identity.node_id, header.to
         )));
     }
-    Ok(())
+    Ok(header)
 }
 
 fn malformed(error: &Malformed) -> Status {
@@ -214,10 +246,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<peer::AppendEntriesRequest>>,
     ) -> Answer<AppendStream> {
-        let services = self
-            .services
-            .get()
-            .ok_or_else(|| failed(&"this node is in no cluster yet"))?;
+        let services = self.services.get().ok_or_else(|| self.without_group())?;
         let group = services.group.clone();
         let raft = group.raft().clone();
         let stopping = services.clone();
@@ -375,7 +404,12 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::NodeStatusRequest>,
     ) -> Answer<v1::NodeStatus> {
-        let services = self.for_message(request.get_ref().header.as_ref())?;
+        let header = request.get_ref().header.as_ref();
+        if let Some(quarantine) = self.quarantine() {
+            check_addressee(quarantine.quarantine.identity(), header)?;
+            return Ok(Response::new(quarantined::node_status(&quarantine)));
+        }
+        let services = self.for_message(header)?;
         Ok(Response::new(cluster::node_status_here(services)))
     }
 
@@ -392,5 +426,31 @@ impl Peer for PeerService {
         Ok(Response::new(peer::ProgressResponse {
             members: members.collect(),
         }))
+    }
+
+    async fn fetch_entries(
+        &self,
+        request: Request<peer::FetchEntriesRequest>,
+    ) -> Answer<peer::FetchEntriesResponse> {
+        let request = request.into_inner();
+        let header = request.header.as_ref();
+        if let Some(Quarantined { quarantine, .. }) = self.quarantine() {
+            check_addressee(quarantine.identity(), header)?;
+            let answer = fetch::from_quarantine(&quarantine, request).await?;
+            return Ok(Response::new(answer));
+        }
+        let services = self.for_message(header)?;
+        let answer = fetch::from_group(services, request).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn forward_read(
+        &self,
+        request: Request<peer::ForwardReadRequest>,
+    ) -> Answer<peer::ForwardReadResponse> {
+        let request = request.into_inner();
+        let services = self.for_message(request.header.as_ref())?;
+        let response = read::read_here(services, &request).await?;
+        Ok(Response::new(response))
     }
 }

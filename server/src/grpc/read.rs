@@ -18,7 +18,7 @@ use inkstone_storage::error::ReadError;
 use inkstone_storage::log::ReadChunk;
 use inkstone_storage::types::LogId;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -34,8 +34,12 @@ use crate::grpc::{Services, convert, error};
 use crate::raft::LogInfo;
 
 use self::cursor::{Cursor, messages};
+use self::elsewhere::{Wanted, read_elsewhere};
+
+pub(crate) use self::elsewhere::read_here;
 
 mod cursor;
+mod elsewhere;
 
 /// Where a log begins and ends.
 pub(crate) async fn tail(
@@ -173,13 +177,23 @@ async fn offset_at_time(
     info: &LogInfo,
     timestamp: i64,
 ) -> Result<Option<u64>, Status> {
-    let (log, id, from) = (services.group.log().clone(), info.id, info.first_offset);
-    services
-        .reads
-        .run(move || log.offset_at_time(id, from, timestamp))
-        .await
-        .map_err(error::pool_busy)?
-        .map_err(|failed| error::read(&failed, &services.data_dir))
+    let (id, from) = (info.id, info.first_offset);
+    let look = async || {
+        let log = services.group.log().clone();
+        let reads = &services.reads;
+        let found = reads.run(move || log.offset_at_time(id, from, timestamp));
+        found.await.map_err(error::pool_busy)
+    };
+    let found = match look().await? {
+        // Which member's record has that time cannot be told without reading it: it is repaired first.
+        Err(failed @ ReadError::Damaged(_)) => {
+            let repair = services.group.repairer().repair_for_reader(&failed);
+            drop(timeout(READ_TIMEOUT, repair).await);
+            look().await?
+        }
+        found => found,
+    };
+    found.map_err(|failed| error::read(&failed, &services.data_dir))
 }
 
 /// Why a stream ends early.
@@ -267,7 +281,7 @@ impl Pump {
                 }
                 return Ok(true);
             }
-            Err(failed) => return Err(error::read(&failed, &self.services.data_dir).into()),
+            Err(failed) => self.read_damaged(visible, &failed).await?,
         };
         let advanced = chunk.next_offset > at;
         let records = self.cursor.take(chunk);
@@ -288,6 +302,21 @@ impl Pump {
             () = self.events.closed() => Err(Stop::Gone),
             () = self.services.stopped() => Err(error::shutting_down().into()),
         }
+    }
+
+    /// What is damaged here, from a member that has it; when none has, the reader is told of the damage.
+    async fn read_damaged(&self, visible: u64, failed: &ReadError) -> Result<ReadChunk, Stop> {
+        self.services.group.repairer().suspect(failed);
+        let (from, until, size_max) = self.cursor.next_read(visible);
+        let wanted = Wanted {
+            log: self.log,
+            from,
+            until,
+            size_max,
+        };
+        read_elsewhere(&self.services, wanted)
+            .await
+            .ok_or_else(|| error::read(failed, &self.services.data_dir).into())
     }
 
     /// A read that has begun waits for the busy pool: it holds no memory meanwhile.

@@ -116,11 +116,25 @@ async fn search_once(
 ) -> Result<(SearchResponse, Held), Status> {
     if services.indexer.searcher().is_some() {
         let answer = carry_out(services, request, checked.clone(), (deadline, connection)).await;
+        if is_damaged(&answer) {
+            // A hit's record is damaged here: a member that indexes, too, may have it whole.
+            let elsewhere = search_elsewhere(services, request, (deadline, connection)).await;
+            return elsewhere.or(answer);
+        }
         // The index may have been closed since: then a member may answer.
         if !is_without_index(&answer) {
             return answer;
         }
     }
+    search_elsewhere(services, request, (deadline, connection)).await
+}
+
+/// On a member that has an index.
+async fn search_elsewhere(
+    services: &Services,
+    request: &SearchRequest,
+    (deadline, connection): (Deadline, Option<&Connection>),
+) -> Result<(SearchResponse, Held), Status> {
     let place = services.forward_place()?;
     let answer = forward(services, request, deadline).await?;
     let held = room(services, deadline, connection).await?;
@@ -144,6 +158,10 @@ async fn room(
 
 fn is_without_index<T>(answer: &Result<T, Status>) -> bool {
     answer.as_ref().err().and_then(error::reason_of) == Some(Reason::NoIndex)
+}
+
+fn is_damaged<T>(answer: &Result<T, Status>) -> bool {
+    answer.as_ref().err().and_then(error::reason_of) == Some(Reason::Damaged)
 }
 
 /// Searches this node's own index. For the peer service: the last hop.

@@ -3,6 +3,7 @@
 //!
 //! Promises: says what it waits for, once, and again when that changes. Must not know: what is served.
 
+use std::path::Path;
 use std::time::Duration;
 
 use inkstone_proto::v1::NodeInfo;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use crate::discovery::{Discovery, Step};
 use crate::node::StartError;
+use crate::node::quarantine::refusal;
 use crate::raft::{GROUP, Group, Leader, Proof, ReadIndexError};
 
 /// Between rounds of discovery.
@@ -99,11 +101,13 @@ impl Said {
 /// For a node that is in no cluster: asks around until it is in one, which the caller keeps.
 pub(super) async fn find_cluster(
     lock: &DirLock,
+    data_dir: &Path,
     identity: Identity,
     discovery: &Discovery,
 ) -> Result<(Identity, Founders), StartError> {
     if identity.cluster_id != NO_CLUSTER {
-        lock.require_group(GROUP)?;
+        lock.require_group(GROUP)
+            .map_err(|error| refusal(error, identity.node_id, data_dir))?;
         return Ok((identity, None));
     }
     let mut said = Said::default();

@@ -9,7 +9,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use futures::stream::{self, Stream};
-use inkstone_storage::error::WriteError;
+use inkstone_storage::error::{ReadError, WriteError};
 use inkstone_storage::limits::REPLICATION_SIZE_MAX;
 use inkstone_storage::log::{Done, Log};
 use inkstone_storage::types::Entry;
@@ -18,6 +18,7 @@ use openraft::{LogState, OptionalSend};
 use tokio::sync::oneshot;
 
 use crate::blocking::Blocking;
+use crate::raft::repair::{Reader, Repairer};
 use crate::raft::types::{
     RaftEntry, RaftLogId, RaftVote, TypeConfig, entry_id, raft_log_id, raft_vote, store_vote,
 };
@@ -31,32 +32,67 @@ const READ_SIZE: usize = 4 << 20;
 pub(crate) struct LogStore {
     log: Log,
     reads: Blocking,
+    repairer: Option<Repairer>,
 }
 
 impl LogStore {
     /// Over an open log; reads that miss its tail run on `reads`, which must have a place for every reader: one for
     /// each peer, and apply.
     pub(crate) fn new(log: Log, reads: Blocking) -> Self {
-        Self { log, reads }
+        Self {
+            log,
+            reads,
+            repairer: None,
+        }
+    }
+
+    /// What it meets damaged in a sealed segment is repaired before anybody hears of it.
+    pub(crate) fn repaired_by(self, repairer: Repairer) -> Self {
+        Self {
+            repairer: Some(repairer),
+            ..self
+        }
     }
 
     /// Entries from memory when they are recent, else from disk on the pool.
-    async fn read(&self, from: u64, to: u64, size_max: usize) -> io::Result<Vec<RaftEntry>> {
+    async fn read(
+        &self,
+        from: u64,
+        to: u64,
+        size_max: usize,
+        reader: Reader,
+    ) -> io::Result<Vec<RaftEntry>> {
         let entries = match self.log.entries_in_tail(from, to, size_max) {
             Some(entries) => entries,
-            None => self.read_disk(from, to, size_max).await?,
+            None => self.read_disk(from, to, size_max, reader).await?,
         };
         let convert = |entry| wire::entry_from_store(entry).map_err(io::Error::other);
         entries.into_iter().map(convert).collect()
     }
 
-    async fn read_disk(&self, from: u64, to: u64, size_max: usize) -> io::Result<Vec<Entry>> {
-        let log = self.log.clone();
-        self.reads
-            .run(move || log.entries(from, to, size_max))
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)
+    async fn read_disk(
+        &self,
+        from: u64,
+        to: u64,
+        size_max: usize,
+        reader: Reader,
+    ) -> io::Result<Vec<Entry>> {
+        loop {
+            let log = self.log.clone();
+            let read = self.reads.run(move || log.entries(from, to, size_max));
+            let damage = match read.await.map_err(io::Error::other)? {
+                Ok(entries) => return Ok(entries),
+                Err(ReadError::Damaged(damage)) => damage,
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            let Some(repairer) = &self.repairer else {
+                return Err(io::Error::other(damage));
+            };
+            let repaired = repairer.repair_for_raft(&damage, reader).await;
+            if !repaired.map_err(io::Error::other)? && reader == Reader::Replication {
+                return Ok(Vec::new());
+            }
+        }
     }
 
     /// Waits, off the runtime's threads, until the writer's queue has room: back-pressure of a slow disk.
@@ -108,7 +144,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let mut next = from.max(self.log.state().first_index);
         let mut entries = Vec::new();
         while next < to {
-            let chunk = self.read(next, to, READ_SIZE).await?;
+            let chunk = self.read(next, to, READ_SIZE, Reader::Apply).await?;
             if chunk.is_empty() {
                 break;
             }
@@ -123,7 +159,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         start: u64,
         end: u64,
     ) -> io::Result<Vec<RaftEntry>> {
-        self.read(start, end, REPLICATION_SIZE_MAX).await
+        self.read(start, end, REPLICATION_SIZE_MAX, Reader::Replication)
+            .await
     }
 
     async fn entries_stream<RB>(
@@ -138,7 +175,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             if from >= to {
                 return Ok::<_, io::Error>(None);
             }
-            let chunk = store.read(from, to, READ_SIZE).await?;
+            let chunk = store.read(from, to, READ_SIZE, Reader::Apply).await?;
             let next = from + chunk.len() as u64;
             Ok((next > from).then_some((stream::iter(chunk.into_iter().map(Ok)), (store, next))))
         });

@@ -9,6 +9,7 @@
 
 mod command;
 mod error;
+pub(crate) mod fetch;
 mod freshness;
 mod ingest;
 mod log_store;
@@ -16,7 +17,10 @@ mod members;
 mod network;
 mod peers;
 mod progress;
+mod quarantine;
 mod read_index;
+mod repair;
+mod repairs;
 mod round;
 mod settings;
 pub(crate) mod snapshot;
@@ -56,7 +60,10 @@ pub(crate) use members::not_found;
 pub use members::{Able, MemberError, Members, find_named, is_named};
 pub use peers::{GROUP, MoveTurn, Peers, Purpose, connect_lazily};
 pub use progress::{BEHIND_MAX, Progress};
+pub use quarantine::{Mended, Quarantine};
 pub use read_index::{Proof, ReadIndexError};
+pub use repair::{Repaired, Repairer};
+pub use repairs::{RepairStatus, Repairs};
 pub use settings::Timings;
 pub use state::{LogInfo, Receipt, Refusal};
 pub use types::Member;
@@ -111,6 +118,8 @@ pub struct GroupOptions {
     pub timings: Timings,
     /// Time for appends without one.
     pub clock: Clock,
+    /// What repair has done and has to do.
+    pub repairs: Repairs,
 }
 
 /// The group's handle. Cheap to clone.
@@ -135,6 +144,7 @@ struct Inner {
     reads: ReadRounds,
     followed: Arc<Followed>,
     freshness: Freshness,
+    repairer: Repairer,
     /// For those who wait for the writer.
     room: Blocking,
     /// Held by whoever changes the members or hands leadership over: one at a time.
@@ -159,6 +169,7 @@ impl Group {
             member,
             timings,
             clock,
+            repairs,
         } = options;
         let config = Arc::new(raft_config(timings)?);
         let fatal = |error: &dyn std::fmt::Display| Fatal(error.to_string());
@@ -170,10 +181,12 @@ impl Group {
         let machine =
             StateMachine::open(log.clone(), reads.clone()).map_err(|error| fatal(&error))?;
         let (state, applied) = (machine.shared(), machine.applied());
-        let store = LogStore::new(log.clone(), reads);
+        let repairer = Repairer::new(log.clone(), peers.clone(), node_id, repairs, clock);
+        let store = LogStore::new(log.clone(), reads).repaired_by(repairer.clone());
         let raft = Raft::new(node_id, config, network, store, machine)
             .await
             .map_err(|error| fatal(&error))?;
+        repairer.set_raft(raft.clone());
         let ingest = Ingest::start(
             raft.clone(),
             log.clone(),
@@ -195,6 +208,7 @@ impl Group {
             reads: ReadRounds::new(),
             followed,
             freshness: Freshness::default(),
+            repairer,
             room: Blocking::new(ROOM_THREADS, RAFT_READS_WAITING),
             changing: tokio::sync::Mutex::new(()),
             silence_max: timings.election_max,
@@ -230,6 +244,7 @@ impl Group {
 
     /// Stops taking part. What is durable stays.
     pub async fn shutdown(&self) {
+        self.inner.repairer.close();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
@@ -305,6 +320,11 @@ impl Group {
         &self.inner.log
     }
 
+    /// Repair of what is damaged in the log.
+    pub fn repairer(&self) -> &Repairer {
+        &self.inner.repairer
+    }
+
     /// How far apply has come.
     pub fn applied(&self) -> &Applied {
         &self.inner.applied
@@ -343,6 +363,15 @@ impl Group {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// The last entry that is certainly committed, as far as this node knows.
+    pub fn committed_index(&self) -> Option<u64> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let applied = metrics.last_applied.as_ref().map(types::RaftLogId::index);
+        let committed = metrics.local_committed.as_ref();
+        applied.max(committed.map(types::RaftLogId::index))
     }
 
     /// This node's id.
@@ -449,6 +478,7 @@ impl Group {
             progress: None,
             oldest_protocol: self.versions().own().oldest,
             newest_protocol: self.versions().own().newest,
+            repair: None,
         }
     }
 }

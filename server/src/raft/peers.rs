@@ -36,6 +36,8 @@ pub enum Purpose {
     Snapshot,
     /// Requests of clients that are passed on, read indexes, status.
     Request,
+    /// Entries that are damaged here.
+    Repair,
 }
 
 /// All connections of this node to others. Cheap to clone.

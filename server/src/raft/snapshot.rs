@@ -4,7 +4,7 @@
 //! store's business. Must not know: files, the network.
 
 use bytes::Bytes;
-use inkstone_proto::peer_v1 as peer;
+use inkstone_proto::{peer_v1 as peer, v1};
 use inkstone_storage::log::Checkpoint;
 use inkstone_storage::types::{EntryId, LogId};
 use openraft::storage::{Snapshot, SnapshotMeta};
@@ -31,6 +31,13 @@ pub(crate) fn encode(applied: EntryId, membership: &StoredMembership, state: &St
         applied,
         body: Bytes::from(message.encode_to_vec()),
     }
+}
+
+/// The members that a checkpoint names.
+pub(crate) fn members(checkpoint: &Checkpoint) -> Result<Vec<v1::NodeInfo>, Malformed> {
+    let message = peer::Checkpoint::decode(checkpoint.body.clone())
+        .map_err(|error| Malformed(format!("checkpoint: {error}")))?;
+    Ok(message.membership.unwrap_or_default().nodes)
 }
 
 /// The membership and the state that a checkpoint holds.

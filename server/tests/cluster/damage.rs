@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use inkstone_client::{IfExists, ReadEvent, ReadOptions, Reason, Start};
+use inkstone_client::{IfExists, ReadEvent, ReadOptions, Reason};
 use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
 use inkstone_jepsen::lines::Numbers;
 use tokio_stream::StreamExt as _;
@@ -95,48 +95,6 @@ pub(crate) fn file_name(file: &Path) -> &str {
     file.file_name()
         .and_then(|name| name.to_str())
         .expect("segment names are ASCII")
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_record_is_reported_with_file_and_position_and_the_others_serve_it() {
-    let bodies = bodies();
-    let (mut stage, follower, sealed) = stopped_follower_with_sealed_segments(&bodies)
-        .await
-        .unwrap();
-    let (start, place) = find_records(&sealed, &bodies)[3];
-    flip(&sealed, start + 1_000);
-    let offset = u64::try_from(place).unwrap();
-    let only_it = ReadOptions {
-        from: Start::Offset(offset),
-        until: Some(offset + 1),
-        ..ReadOptions::new(LOG)
-    };
-
-    match stage.cluster.restart(follower).await {
-        Ok(()) => {
-            let client = stage.cluster.client_of(follower).unwrap();
-            let event = client.read(only_it.clone()).next().await.unwrap();
-            let error = event.expect_err("the damaged record was returned");
-            let detail = error
-                .detail()
-                .unwrap_or_else(|| panic!("{error:?} has no detail"));
-            assert_eq!(detail.reason, Reason::Damaged, "{error}");
-            let file = detail.file.as_deref().unwrap_or_default();
-            assert!(file.ends_with(file_name(&sealed)), "{error:?}");
-            let position = usize::try_from(detail.position.unwrap()).unwrap();
-            assert!((1..=start + 1_000).contains(&position), "{error:?}");
-        }
-        Err(error) => {
-            let message = format!("{error:#}");
-            assert!(message.contains(file_name(&sealed)), "{message}");
-            assert!(message.contains("damaged at byte"), "{message}");
-        }
-    }
-    for node in (0..3).filter(|node| *node != follower) {
-        let client = stage.cluster.client_of(node).unwrap();
-        let records = read_all(&client, only_it.clone()).await.unwrap();
-        assert!(records[0].body == bodies[place], "node {node}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

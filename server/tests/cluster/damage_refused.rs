@@ -8,58 +8,49 @@ use inkstone_client::ReadOptions;
 use inkstone_jepsen::cluster::Cluster;
 
 use crate::damage::{
-    LOG, RECORDS, bodies, file_name, find_records, flip, segments,
-    stopped_follower_with_sealed_segments,
+    LOG, RECORDS, bodies, file_name, flip, segments, stopped_follower_with_sealed_segments,
 };
+use crate::heal::{frames, read, remove, write};
 use crate::scene::read_all;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Does something to the files of a stopped node and returns the file that the refusal must name.
-type Harm = fn(&Files) -> PathBuf;
+/// Does something to the files of a stopped node and returns the file that the refusal must name, and what it must say.
+type Harm = fn(&Files) -> (PathBuf, &'static str);
 
 /// The files of the stopped node that can be harmed.
 struct Files {
     data_dir: PathBuf,
-    sealed: PathBuf,
     open: PathBuf,
-    /// Where the newest record stands in the open segment.
-    last_record: usize,
-    /// Where an older one stands there.
-    earlier_record: usize,
+    /// Where the newest frame stands in the open segment.
+    last_frame: usize,
 }
 
-const HARMS: [(&str, Harm); 7] = [
-    ("a byte of the newest record", |files| {
-        flip(&files.open, files.last_record + 100);
-        files.open.clone()
-    }),
-    ("a byte of an earlier record of the open segment", |files| {
-        flip(&files.open, files.earlier_record + 100);
-        files.open.clone()
-    }),
-    ("the open segment cut in the newest record", |files| {
-        let bytes = read(&files.open);
-        write(&files.open, &bytes[..files.last_record + 100]);
-        files.open.clone()
-    }),
-    ("a page of zeros in the open segment", |files| {
-        let mut bytes = read(&files.open);
-        bytes[files.earlier_record..files.earlier_record + 4_096].fill(0);
-        write(&files.open, &bytes);
-        files.open.clone()
-    }),
-    ("the sealed segment is missing", |files| {
-        remove(&files.sealed);
-        files.sealed.clone()
-    }),
+/// What tells the operator how to go on.
+const AS_A_NEW_NODE: &str = "it joins as a new node";
+
+const HARMS: [(&str, Harm); 4] = [
     ("both slots of the hard state", |files| {
-        both_slots(&files.data_dir.join("group-1/hard-state"))
+        let file = files.data_dir.join("group-1/hard-state");
+        (both_slots(&file), AS_A_NEW_NODE)
     }),
+    ("no hard state", |files| {
+        let file = files.data_dir.join("group-1/hard-state");
+        remove(&file);
+        (file, AS_A_NEW_NODE)
+    }),
+    (
+        "the newest frame's header, and the watermark that could tell what stood there",
+        |files| {
+            flip(&files.open, files.last_frame + 20);
+            both_slots(&files.data_dir.join("group-1/watermark"));
+            (files.open.clone(), AS_A_NEW_NODE)
+        },
+    ),
     ("a byte of the identity", |files| {
         let file = files.data_dir.join("identity");
         flip(&file, 20);
-        file
+        (file, "")
     }),
 ];
 
@@ -67,23 +58,6 @@ fn both_slots(file: &Path) -> PathBuf {
     flip(file, 24);
     flip(file, 4_096 + 24);
     file.to_owned()
-}
-
-fn read(file: &Path) -> Vec<u8> {
-    std::fs::read(file).expect("the file can be read")
-}
-
-fn write(file: &Path, bytes: &[u8]) {
-    std::fs::write(file, bytes).expect("the file can be written");
-}
-
-/// The file is gone.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the node that owns it does not run"
-)]
-fn remove(file: &Path) {
-    std::fs::remove_file(file).expect("the file can be removed");
 }
 
 /// Every file below a directory with its bytes.
@@ -127,23 +101,21 @@ async fn a_node_with_damage_that_it_cannot_judge_is_refused_by_file_and_cuts_not
     let (mut stage, follower, sealed) = stopped_follower_with_sealed_segments(&bodies)
         .await
         .unwrap();
+    drop(sealed);
     let data_dir = stage.cluster.data_dir(follower);
     let open = segments(&stage.cluster, follower).pop().unwrap();
-    let records = find_records(&open, &bodies);
     let files = Files {
-        last_record: records[records.len() - 1].0,
-        earlier_record: records[1].0,
+        last_frame: *frames(&open).last().unwrap(),
         data_dir: data_dir.clone(),
-        sealed,
         open,
     };
-    assert!(files.earlier_record + (64 << 10) < files.last_record);
     let whole = contents(&data_dir);
     for (what, harm) in HARMS {
-        let named = harm(&files);
+        let (named, says) = harm(&files);
         let harmed = contents(&named_group(&data_dir));
         let line = refusal(&mut stage.cluster, follower, what).await;
         assert!(line.contains(file_name(&named)), "{what}: {line}");
+        assert!(line.contains(says), "{what}: {line}");
         assert!(
             contents(&named_group(&data_dir)) == harmed,
             "{what}: the refusal changed files"

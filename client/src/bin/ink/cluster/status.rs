@@ -1,6 +1,8 @@
 //! `ink cluster status`.
 
-use inkstone_client::{ClusterStatus, DamagedPlace, NodeInfo, NodeRole, NodeStatus, ScrubStatus};
+use inkstone_client::{
+    ClusterStatus, DamagedPlace, NodeInfo, NodeRole, NodeStatus, RepairStatus, ScrubStatus,
+};
 use serde_json::json;
 
 use crate::output::{Format, Output};
@@ -51,6 +53,7 @@ pub(super) fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Resu
                 "version",
                 "scrubbed",
                 "damaged",
+                "repaired",
                 "protocol",
             ];
             output.table(&heading, status.nodes.iter().map(row).collect())?;
@@ -86,10 +89,11 @@ fn row(status: &NodeStatus) -> Vec<String> {
             status.version.clone()
         },
         scrubbed(status.scrub.as_ref()),
-        status
-            .scrub
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |scrub| scrub.damages_count.to_string()),
+        damaged(status),
+        status.repair.as_ref().map_or_else(
+            || "-".to_owned(),
+            |repair| repair.repaired_entries.to_string(),
+        ),
         match status.protocols {
             None => "-".to_owned(),
             Some((oldest, newest)) if oldest == newest => newest.to_string(),
@@ -152,11 +156,29 @@ fn scrubbed(scrub: Option<&ScrubStatus>) -> String {
     }
 }
 
+/// Damaged places that the scrubber knows of; of a node in quarantine, damaged entries.
+fn damaged(status: &NodeStatus) -> String {
+    let scrub = status.scrub.as_ref().map(|scrub| scrub.damages_count);
+    let quarantined = status.repair.as_ref().map(|repair| repair.damaged_entries);
+    scrub
+        .or(quarantined)
+        .map_or_else(|| "-".to_owned(), |count| count.to_string())
+}
+
 /// A line for each damaged place that a node knows of, and for those that there was no room for.
 fn print_damages(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
     for node in &status.nodes {
-        let Some(scrub) = &node.scrub else { continue };
         let id = node.node.id;
+        if let Some(repair) = &node.repair {
+            for place in &repair.damages {
+                output.line(&format!("damage: node {id}: {}", damage_text(place)))?;
+            }
+            if !repair.waits_for.is_empty() {
+                let waits_for = &repair.waits_for;
+                output.line(&format!("repair: node {id} waits for {waits_for}"))?;
+            }
+        }
+        let Some(scrub) = &node.scrub else { continue };
         for place in &scrub.damages {
             output.line(&format!("damage: node {id}: {}", damage_text(place)))?;
         }
@@ -191,6 +213,7 @@ fn role(role: NodeRole) -> &'static str {
         NodeRole::Follower => "follower",
         NodeRole::Candidate => "candidate",
         NodeRole::Learner => "learner",
+        NodeRole::Quarantined => "quarantined",
         NodeRole::Unknown => "unknown",
     }
 }
@@ -219,19 +242,31 @@ fn node_json(status: &NodeStatus) -> serde_json::Value {
         "oldest_protocol": status.protocols.map(|(oldest, _)| oldest),
         "newest_protocol": status.protocols.map(|(_, newest)| newest),
         "scrub": status.scrub.as_ref().map(scrub_json),
+        "repair": status.repair.as_ref().map(repair_json),
+    })
+}
+
+fn repair_json(repair: &RepairStatus) -> serde_json::Value {
+    json!({
+        "damaged_entries": repair.damaged_entries,
+        "repaired_entries": repair.repaired_entries,
+        "last_time": repair.last_time,
+        "damages": repair.damages.iter().map(place_json).collect::<Vec<_>>(),
+        "waits_for": repair.waits_for,
+    })
+}
+
+fn place_json(place: &DamagedPlace) -> serde_json::Value {
+    json!({
+        "file": place.file,
+        "position": place.position,
+        "what": place.what,
+        "first_index": place.entries.as_ref().map(|entries| *entries.start()),
+        "last_index": place.entries.as_ref().map(|entries| *entries.end()),
     })
 }
 
 fn scrub_json(scrub: &ScrubStatus) -> serde_json::Value {
-    let place = |place: &DamagedPlace| {
-        json!({
-            "file": place.file,
-            "position": place.position,
-            "what": place.what,
-            "first_index": place.entries.as_ref().map(|entries| *entries.start()),
-            "last_index": place.entries.as_ref().map(|entries| *entries.end()),
-        })
-    };
     json!({
         "rate": scrub.rate,
         "passes": scrub.passes,
@@ -242,7 +277,7 @@ fn scrub_json(scrub: &ScrubStatus) -> serde_json::Value {
         })),
         "verified_bytes": scrub.verified_bytes,
         "total_bytes": scrub.total_bytes,
-        "damages": scrub.damages.iter().map(place).collect::<Vec<_>>(),
+        "damages": scrub.damages.iter().map(place_json).collect::<Vec<_>>(),
         "damages_count": scrub.damages_count,
     })
 }
