@@ -26,8 +26,14 @@ pub const PRODUCER_RECEIPTS_MAX: usize = 16;
 pub const PRODUCER_FORGOTTEN_AFTER: i64 = 24 * 3_600 * 1_000_000_000;
 /// Producers that one log remembers; a further one is refused until an older one is forgotten.
 pub const PRODUCERS_MAX: usize = 100_000;
-/// Logs of a group: the small state, and every checkpoint, holds them all.
-pub const LOGS_MAX: usize = 10_000;
+/// Producers that all logs together remember.
+pub const PRODUCERS_TOTAL_MAX: usize = 250_000;
+/// Logs of a group.
+pub const LOGS_MAX: usize = 100_000;
+/// Bytes of a snapshot: of the small state at its largest, which the three bounds above and the receipts' bound make.
+pub const SNAPSHOT_SIZE_MAX: usize = 256 << 20;
+/// Bytes of a snapshot in one message.
+pub const SNAPSHOT_PART_SIZE_MAX: usize = 1 << 20;
 /// Bytes of batches that a leader has taken and not yet answered.
 pub const APPENDS_IN_FLIGHT_SIZE_MAX: usize = 64 << 20;
 /// Batches that wait to be proposed.
@@ -58,5 +64,7 @@ pub const SEARCH_TAIL_RECORDS_MAX: usize = 20_000;
 pub const SEARCH_TAIL_SIZE_MAX: usize = 32 << 20;
 
 const _: () = assert!(PAYLOAD_SIZE_MAX + REPLICATION_SIZE_MAX < MESSAGE_SIZE_MAX);
+const _: () = assert!(SNAPSHOT_PART_SIZE_MAX < MESSAGE_SIZE_MAX);
+const _: () = assert!(PRODUCERS_MAX <= PRODUCERS_TOTAL_MAX);
 const _: () = assert!(RECORD_SIZE_MAX <= BATCH_SIZE_MAX);
 const _: () = assert!(BATCH_SIZE_MAX < PAYLOAD_SIZE_MAX && ENTRY_MERGE_SIZE_MAX < PAYLOAD_SIZE_MAX);

@@ -37,6 +37,7 @@ mod queue;
 mod read;
 mod recovery;
 mod repair;
+mod retained;
 mod scan;
 mod scrub;
 mod seal;
@@ -56,6 +57,7 @@ pub use self::data_dir::DirLock;
 pub use self::mutant::Mutant;
 pub use self::recovery::{Finding, Recovery};
 pub use self::repair::Repair;
+pub use self::retained::{Extent, LogExtent};
 pub use self::scrub::{ScrubProgress, ScrubStep, Scrubber};
 pub use self::spare::Spare;
 pub use self::verify::Fault;
@@ -256,7 +258,18 @@ impl Log {
     /// The caller has kept a snapshot or checkpoint that contains `id`: without one the log does not open again, for the
     /// state behind what is purged cannot be had.
     pub fn purge(&self, id: EntryId, done: Done) -> Result<(), WriteError> {
-        purge::purge(self.shared(), id, done)
+        purge::purge(self.shared(), id, None, done)
+    }
+
+    /// [`Log::purge`] for a caller that knows the chain crc behind `id`: of a snapshot, which carries it. A log that restarts
+    /// behind `id` then goes on with the chain that the other nodes have.
+    pub fn purge_behind(
+        &self,
+        id: EntryId,
+        chain_crc: Option<u32>,
+        done: Done,
+    ) -> Result<(), WriteError> {
+        purge::purge(self.shared(), id, chain_crc, done)
     }
 
     /// Keeps a vote; it may be answered once `done` was called with success.
@@ -365,7 +378,28 @@ impl Log {
         checkpoint::read_at(self.shared(), boundary)
     }
 
-    /// Keeps a snapshot received from the leader, durably, on return. Blocks.
+    /// Chain crc of the entry before `boundary`, the base of a segment; `None` when no segment begins there.
+    pub fn chain_crc_at(&self, boundary: u64) -> Option<u32> {
+        retained::chain_crc_at(self.shared(), boundary)
+    }
+
+    /// The sealed segments, oldest first, and what each log has in them. May read from disk: not on a runtime thread.
+    pub fn extents(&self) -> Vec<Extent> {
+        retained::extents(self.shared())
+    }
+
+    /// What each log has in segments that are not sealed, of what was noted as applied; by log id.
+    pub fn live_extents(&self) -> Vec<LogExtent> {
+        retained::live_extents(self.shared())
+    }
+
+    /// Bytes of a log's records before compression, in all segments that are not deleted. May read from disk.
+    pub fn stored_size(&self, log: LogId) -> u64 {
+        retained::stored_size(self.shared(), log)
+    }
+
+    /// Keeps a snapshot built here or received from the leader, durably, on return. Never an older one in a newer one's
+    /// place. Blocks.
     pub fn save_snapshot(&self, snapshot: &Checkpoint) -> Result<(), WriteError> {
         let file = self.shared().checkpoint_file(snapshot.clone());
         let (answer, answered) = mpsc::sync_channel(1);

@@ -12,8 +12,13 @@ use crate::error::WriteError;
 use crate::format::frame::chain_restart;
 use crate::types::EntryId;
 
-/// Drops every entry up to `id`.
-pub(super) fn purge(shared: &Shared, id: EntryId, done: Done) -> Result<(), WriteError> {
+/// Drops every entry up to `id`, whose chain crc the caller may know when it is not here.
+pub(super) fn purge(
+    shared: &Shared,
+    id: EntryId,
+    chain_crc: Option<u32>,
+    done: Done,
+) -> Result<(), WriteError> {
     let mut state = shared.state.write();
     if state.purged.is_some_and(|purged| purged.index >= id.index) {
         return shared.queue.push([Job::Pass(done)]);
@@ -29,7 +34,7 @@ pub(super) fn purge(shared: &Shared, id: EntryId, done: Done) -> Result<(), Writ
     let purge = if id.index < state.next_index() && state.last.is_some() || before_first {
         purge_within(&mut state, id, done)
     } else {
-        restart_behind(&mut state, id, done)
+        restart_behind(&mut state, id, chain_crc, done)
     };
     jobs.push(Job::Purge(purge));
     shared.queue.push(jobs)
@@ -80,7 +85,7 @@ fn purge_within(state: &mut State, id: EntryId, done: Done) -> Purge {
 }
 
 /// The log is empty and goes on at the next index.
-fn restart_behind(state: &mut State, id: EntryId, done: Done) -> Purge {
+fn restart_behind(state: &mut State, id: EntryId, chain_crc: Option<u32>, done: Done) -> Purge {
     let mut delete = state.drain_sealed(state.sealed.len());
     delete.extend(state.active.drain(..).map(|active| active.base()));
     let first = id.index + 1;
@@ -88,7 +93,7 @@ fn restart_behind(state: &mut State, id: EntryId, done: Done) -> Purge {
     state.runs.clear();
     state.purged = Some(id);
     state.first = first;
-    state.chain_start = chain_restart(id);
+    state.chain_start = chain_crc.unwrap_or_else(|| chain_restart(id));
     state.chain = state.chain_start;
     state.last = None;
     state.durable = Some(id);

@@ -236,6 +236,17 @@ impl Writer {
     }
 
     fn snapshot(&self, file: CheckpointFile) -> Result<(), WriteError> {
+        let kept = self
+            .shared
+            .state
+            .read()
+            .snapshot
+            .as_ref()
+            .map(|kept| kept.applied.index);
+        if kept > Some(file.applied.index) {
+            // One that was built here while a newer one came from the leader: what that one replaced may be purged already.
+            return Ok(());
+        }
         let options = &self.shared.options;
         let path = options.snapshot_path();
         self.write_whole(&options.dir, &path, &file.encode())
