@@ -3,11 +3,10 @@
 use inkstone_proto::v1;
 use tonic::Status;
 
-use crate::call::{Call, admin};
+use crate::call::admin;
 use crate::client::Client;
 use crate::error::Result;
-use crate::retry::Safety;
-use crate::route::Aim;
+use crate::retention::Retention;
 use crate::status::ClusterStatus;
 use crate::types::{Created, IfExists, LogInfo};
 
@@ -30,28 +29,8 @@ impl Client {
     /// # }
     /// ```
     pub async fn create_log(&self, name: &str, if_exists: IfExists) -> Result<Created> {
-        let call = Call {
-            aim: Aim::Leader,
-            safety: Safety::Idempotent,
-            ..self.core.reading()
-        };
-        let request = v1::CreateLogRequest {
-            name: name.to_owned(),
-            if_not_exists: if_exists == IfExists::Keep,
-        };
-        let create = |channel| {
-            let request = request.clone();
-            async move {
-                let answer = admin(channel).create_log(request).await?.into_inner();
-                let log = LogInfo::from(answer.log.ok_or_else(|| lacks("log"))?);
-                Ok(if answer.created {
-                    Created::New(log)
-                } else {
-                    Created::Existing(log)
-                })
-            }
-        };
-        self.core.call(call, create).await
+        self.create_log_with(name, if_exists, Retention::default())
+            .await
     }
 
     /// All logs whose name starts with `prefix`, by name.

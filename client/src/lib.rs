@@ -35,6 +35,7 @@ mod client;
 mod error;
 mod members;
 mod read;
+mod retention;
 mod retry;
 mod route;
 mod search;
@@ -47,6 +48,7 @@ pub use client::{Addresses, Client, ClientBuilder, Routing};
 pub use error::{Detail, Error, Reason, Result};
 pub use members::{Able, Transfer};
 pub use read::ReadStream;
+pub use retention::{Bound, Retention};
 pub use retry::RetryPolicy;
 pub use session::{AppendSession, Ticket};
 pub use status::{

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::retention::Retention;
+
 /// A record as it is given to an append.
 ///
 /// ```
@@ -218,6 +220,11 @@ pub struct LogInfo {
     pub created_time: i64,
     /// When the last append was taken; `None`: it is empty.
     pub last_append_time: Option<i64>,
+    /// What retention may remove of it.
+    pub retention: Retention,
+    /// Bytes of its records before compression that the node which answered holds, removed ones that share a segment with
+    /// others included.
+    pub stored_bytes: u64,
 }
 
 /// Where and how a node is reached.

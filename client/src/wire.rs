@@ -284,6 +284,8 @@ impl From<v1::LogInfo> for LogInfo {
             next_offset: wire.next_offset,
             created_time: wire.created_time,
             last_append_time: (wire.last_append_time != 0).then_some(wire.last_append_time),
+            retention: wire.retention.map(Into::into).unwrap_or_default(),
+            stored_bytes: wire.stored_bytes,
         }
     }
 }

@@ -88,6 +88,8 @@ pub struct LogConfig {
     pub tail_size: usize,
     /// Bytes that must be free on the disk for an append to be taken; 0: none.
     pub free_size_min: u64,
+    /// Between two looks for what retention removes.
+    pub retention_interval: Duration,
 }
 
 /// The part of consensus.

@@ -200,7 +200,13 @@ impl Feed {
         // restart it gives records only once their entries are applied again), another member answers better.
         let caught_up = (*applied.borrow()).max(feeder.next_index().saturating_sub(1));
         let mut commit_due = interval(self.options.commit_interval);
+        let mut dropped_below = 0;
         while *self.wanted.borrow() {
+            let first = self.log.state().first_index;
+            if first > dropped_below {
+                feeder = self.drop_below(feeder, first).await?;
+                dropped_below = first;
+            }
             let last = *applied.borrow_and_update();
             let next = feeder.next_index();
             if last >= caught_up && next > caught_up && self.shared.searcher.load().is_none() {
@@ -230,6 +236,7 @@ impl Feed {
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { break },
                 changed = self.wanted.changed() => if changed.is_err() { break },
+                // And looks whether something was purged.
                 _ = commit_due.tick() => feeder = self.commit(feeder).await?,
             }
         }
@@ -250,6 +257,12 @@ impl Feed {
             Ok(feeder)
         };
         self.blocking.run(turn).await?
+    }
+
+    /// What was purged goes from the index, too, a shard at a time.
+    async fn drop_below(&self, mut feeder: Feeder, first: u64) -> Result<Feeder, FeedError> {
+        let turn = move || feeder.drop_below(first).map(|()| feeder);
+        Ok(self.blocking.run(turn).await??)
     }
 
     async fn commit(&self, mut feeder: Feeder) -> Result<Feeder, FeedError> {

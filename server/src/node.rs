@@ -40,7 +40,10 @@ use crate::discovery::{Discovery, Misplaced, Removed};
 use crate::grpc::peer::PeerService;
 use crate::grpc::{self, Beside, Services};
 use crate::indexer::{Indexer, IndexerOptions};
-use crate::raft::{Fatal, GROUP, Group, GroupOptions, Member, Repairs, Spoken, Timings, Versions};
+use crate::raft::{
+    Fatal, GROUP, Group, GroupOptions, Member, Repairs, Spoken, Timings, Versions,
+    keep_within_retention,
+};
 use crate::scrub::Scrub;
 
 /// How long what is under way may take to end when the node stops.
@@ -121,7 +124,8 @@ pub struct Node {
     removed: watch::Receiver<Option<Removed>>,
     servers: Vec<Serving>,
     feed: Option<JoinHandle<()>>,
-    scrubbing: Option<JoinHandle<()>>,
+    /// Scrubbing, repair and retention.
+    background: Vec<JoinHandle<()>>,
     /// Last: the directory is given back when everything else is gone.
     _lock: DirLock,
 }
@@ -215,16 +219,16 @@ impl Node {
                 discovery.set_cluster(identity.cluster_id);
             }
             let beside = (repairs, discovery.clone());
-            let (services, feed, scrubbing) =
+            let (services, feed, background) =
                 start_beside(config, &group, beside, clock, stop.clone());
             peer_service.serve(services.clone());
             tokio::select! {
                 taken = take_part(&group, members, &discovery) => taken?,
                 fatal = group.failed() => return Err(fatal.into()),
             }
-            Ok::<_, StartError>((group, services, feed, scrubbing))
+            Ok::<_, StartError>((group, services, feed, background))
         };
-        let (group, services, feed, scrubbing) = match start.await {
+        let (group, services, feed, background) = match start.await {
             Ok(started) => started,
             Err(error) => {
                 peer_server.abort();
@@ -243,7 +247,7 @@ impl Node {
             removed,
             servers,
             feed,
-            scrubbing,
+            background,
             _lock: lock,
         })
     }
@@ -314,10 +318,10 @@ impl Node {
         {
             tracing::warn!("the index was still merging; it is checked at the next start");
         }
-        if let Some(scrubbing) = self.scrubbing
-            && !matches!(timeout(STOP_TIMEOUT, scrubbing).await, Ok(Ok(())))
-        {
-            tracing::warn!("scrubbing did not end by itself");
+        for task in self.background {
+            if !matches!(timeout(STOP_TIMEOUT, task).await, Ok(Ok(()))) {
+                tracing::warn!("scrubbing, repair or retention did not end by itself");
+            }
         }
         self.group.shutdown().await;
     }
@@ -377,19 +381,17 @@ fn start_beside(
     (repairs, discovery): (Repairs, Discovery),
     clock: Clock,
     stop: watch::Receiver<bool>,
-) -> (Services, Option<JoinHandle<()>>, Option<JoinHandle<()>>) {
+) -> (Services, Option<JoinHandle<()>>, Vec<JoinHandle<()>>) {
     let wanted = watch_whether_to_index(group.clone(), stop.clone());
     let (indexer, feed) = start_indexer(config, group, wanted);
     let (scrub, scrubbing) = Scrub::start(config.scrub_rate, group.log(), clock, stop.clone());
     let repairing = group.repairer().start(scrub.clone(), stop.clone());
-    // Whoever waits for the one at the end of the node waits for the other, too.
-    let scrubbing = tokio::spawn(async move {
-        for task in [scrubbing, Some(repairing)].into_iter().flatten() {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "scrubbing or repair has ended");
-            }
-        }
-    });
+    let every = config.log.retention_interval;
+    let retaining = keep_within_retention(group.clone(), every, stop.clone());
+    let background = scrubbing
+        .into_iter()
+        .chain([repairing, retaining])
+        .collect();
     let beside = Beside {
         indexer,
         scrub,
@@ -399,7 +401,7 @@ fn start_beside(
     (
         services(config, group, beside, clock, stop),
         feed,
-        Some(scrubbing),
+        background,
     )
 }
 

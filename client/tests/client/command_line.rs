@@ -258,6 +258,39 @@ async fn logs_are_created_listed_and_shown() {
     );
 }
 
+#[tokio::test]
+async fn logs_are_altered_trimmed_and_deleted() {
+    let fake = Fake::start().await;
+    let run = |arguments: &'static [&'static str]| ink(&fake.address, arguments, "");
+    let show = || async {
+        let shown = run(&["logs", "show", "a", "-o", "json"]).await;
+        let shown: serde_json::Value = serde_json::from_str(&stdout(&shown)).unwrap();
+        (shown["max_age_ms"].clone(), shown["max_bytes"].clone())
+    };
+    let null = serde_json::Value::Null;
+    let week = serde_json::Value::from(604_800_000_u64);
+    run(&["logs", "create", "a", "--max-age", "7d"]).await;
+    assert_eq!(show().await, (week.clone(), null.clone()));
+    let altered = run(&["logs", "alter", "a", "--max-bytes", "10GiB"]).await;
+    assert_eq!(stdout(&altered), "altered a\n");
+    assert_eq!(show().await, (week, (10_u64 << 30).into()));
+    run(&["logs", "alter", "a", "--max-age", "none"]).await;
+    assert_eq!(show().await, (null, (10_u64 << 30).into()));
+    assert_eq!(code(&run(&["logs", "alter", "a"]).await), Some(2));
+
+    let trimmed = run(&["logs", "trim", "a", "--before", "0"]).await;
+    assert_eq!(stdout(&trimmed), "trimmed a\n");
+    let beyond = run(&["logs", "trim", "a", "--before", "1"]).await;
+    assert_eq!(code(&beyond), Some(1));
+
+    let asked = run(&["logs", "delete", "a"]).await;
+    assert_eq!(code(&asked), Some(1));
+    assert!(stderr(&asked).contains("ink logs delete a --yes"));
+    let deleted = run(&["logs", "delete", "a", "--yes"]).await;
+    assert_eq!(stdout(&deleted), "deleted a\n");
+    assert_eq!(code(&run(&["logs", "delete", "a", "--yes"]).await), Some(1));
+}
+
 fn node_status(id: u64, scrub: Option<v1::ScrubStatus>) -> v1::NodeStatus {
     v1::NodeStatus {
         node: Some(v1::NodeInfo {

@@ -32,7 +32,7 @@ const fn key(
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 17] = [
+pub const KEYS: [Key; 18] = [
     key(
         "data_dir",
         "data-dir",
@@ -109,6 +109,13 @@ pub const KEYS: [Key; 17] = [
         "INKSTONE_LOG_FREE_SIZE_MIN",
         "BYTES",
         "Appends are refused while less is free on the disk [default: 512MiB, or 2 segments]",
+    ),
+    key(
+        "log.retention_interval_ms",
+        "log-retention-interval-ms",
+        "INKSTONE_LOG_RETENTION_INTERVAL_MS",
+        "MS",
+        "Between two looks for what retention removes [default: 5000]",
     ),
     key(
         "raft.heartbeat_ms",

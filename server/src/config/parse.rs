@@ -179,6 +179,7 @@ fn log<'a>(field: &impl Fn(&'static str) -> Field<'a>) -> Result<LogConfig, Conf
         segment_size,
         tail_size: field("log.tail_size").memory(64 * MIB, (MIB, 16 * GIB))?,
         free_size_min: field("log.free_size_min").size(free_size_min, (0, FREE_MAX))?,
+        retention_interval: field("log.retention_interval_ms").millis(5_000, (10, 3_600_000))?,
     })
 }
 
@@ -298,6 +299,7 @@ fn value_of(config: &Config, key: &Key) -> Option<Value> {
         "log.segment_size" => size(config.log.segment_size),
         "log.tail_size" => size(config.log.tail_size as u64),
         "log.free_size_min" => size(config.log.free_size_min),
+        "log.retention_interval_ms" => millis(config.log.retention_interval),
         "raft.heartbeat_ms" => millis(config.raft.heartbeat),
         "raft.election_min_ms" => millis(config.raft.election_min),
         "raft.election_max_ms" => millis(config.raft.election_max),

@@ -122,6 +122,15 @@ async fn dispatch(services: &Services, command: Command) -> Result<CommandAnswer
         Command::TransferLeader(request) => {
             CommandAnswer::TransferLeader(members::transfer_here(services, request).await?)
         }
+        Command::AlterLog(request) => {
+            CommandAnswer::AlterLog(logs::alter_log_here(services, request).await?)
+        }
+        Command::DeleteLog(request) => {
+            CommandAnswer::DeleteLog(logs::delete_log_here(services, request).await?)
+        }
+        Command::TrimLog(request) => {
+            CommandAnswer::TrimLog(logs::trim_log_here(services, request).await?)
+        }
     })
 }
 

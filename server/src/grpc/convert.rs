@@ -253,9 +253,15 @@ pub(crate) fn receipt(receipt: Receipt) -> AppendResponse {
     }
 }
 
-/// A log as the API shows it.
-pub(crate) fn log_info(info: LogInfo) -> v1::LogInfo {
+/// A log as the API shows it; `stored_bytes`: what the node holds of it.
+pub(crate) fn log_info(info: LogInfo, stored_bytes: u64) -> v1::LogInfo {
+    let retention = (!info.retention.is_unbounded()).then_some(v1::Retention {
+        max_age_ms: info.retention.max_age_ms,
+        max_bytes: info.retention.max_bytes,
+    });
     v1::LogInfo {
+        retention,
+        stored_bytes,
         name: info.name,
         id: info.id.0,
         first_offset: info.first_offset,

@@ -4,24 +4,25 @@
 //! request certainly had no effect and never will (a read never has one). Everything else is `EFFECT_UNKNOWN`.
 
 mod members;
+mod reads;
+mod refusals;
 
 use std::error::Error;
-use std::path::Path;
 
 use bytes::Bytes;
 use inkstone_proto::v1::{Effect, ErrorDetail, NodeInfo, Reason};
-use inkstone_storage::error::{Damage, LowSpace, ReadError};
-use inkstone_storage::limits::{LOGS_MAX, PRODUCERS_MAX};
-use inkstone_storage::search::QueryError;
+use inkstone_storage::error::LowSpace;
 use prost::Message;
 use tonic::{Code, ConnectError, Status};
 use tonic_types::pb;
 
 use crate::blocking::Busy;
 use crate::grpc::limits::MESSAGE_SIZE_MAX;
-use crate::raft::{ProposeError, ReadIndexError, Refusal};
+use crate::raft::{ProposeError, ReadIndexError};
 
 pub(crate) use self::members::members;
+pub(crate) use self::reads::{internal_read, query, read, relative};
+pub(crate) use self::refusals::{log_refused, refused};
 
 /// The `Any` type of the detail.
 const DETAIL_TYPE: &str = "type.googleapis.com/inkstone.v1.ErrorDetail";
@@ -144,19 +145,6 @@ pub(crate) fn busy(bound: &str, value: usize) -> Status {
     status(Code::ResourceExhausted, message, &detail)
 }
 
-/// There are as many logs as there may be: nothing was done.
-fn too_many_logs() -> Status {
-    let detail = ErrorDetail {
-        bound: "logs_max".to_owned(),
-        bound_value: LOGS_MAX as u64,
-        ..no_effect(Reason::Busy)
-    };
-    let message = format!(
-        "there are {LOGS_MAX} logs already; use one of them, or delete one that is not needed"
-    );
-    status(Code::ResourceExhausted, message, &detail)
-}
-
 /// The leader's disk is nearly full: nothing was done. Where the disk is, is for its operator's log.
 fn disk_full(low: &LowSpace) -> Status {
     let detail = ErrorDetail {
@@ -258,69 +246,6 @@ pub(crate) fn no_index() -> Status {
     status(Code::Unavailable, message, &detail)
 }
 
-/// A defect of this node, found while it read.
-pub(crate) fn internal_read(message: impl Into<String>) -> Status {
-    status(Code::Internal, message, &no_effect(Reason::Internal))
-}
-
-/// Apply refused the batch, the same on every node.
-pub(crate) fn refused(refusal: Refusal, log: &str) -> Status {
-    match refusal {
-        Refusal::LogNotFound => log_not_found(log),
-        Refusal::OffsetMismatch { next_offset } => {
-            let detail = ErrorDetail {
-                next_offset: Some(next_offset),
-                ..no_effect(Reason::OffsetMismatch)
-            };
-            let message = format!(
-                "expected_offset is not the log's next offset, which is {next_offset}; read up to it and decide again"
-            );
-            status(Code::FailedPrecondition, message, &detail)
-        }
-        Refusal::ProducerFenced { epoch } => {
-            let detail = ErrorDetail {
-                expected: Some(epoch.into()),
-                ..no_effect(Reason::ProducerFenced)
-            };
-            let message = format!(
-                "fenced: epoch {epoch} of this producer has written; stop, or take over with a higher epoch"
-            );
-            status(Code::FailedPrecondition, message, &detail)
-        }
-        Refusal::SequenceGap { expected } => {
-            let detail = ErrorDetail {
-                expected: Some(expected),
-                ..no_effect(Reason::SequenceGap)
-            };
-            let message = format!(
-                "the producer's next sequence in this log is {expected}; send that one first"
-            );
-            status(Code::FailedPrecondition, message, &detail)
-        }
-        Refusal::ReceiptForgotten => {
-            let message = "the receipt of that sequence is not kept any more: it took effect or not; \
-                           read the log before you append it anew";
-            status(
-                Code::FailedPrecondition,
-                message,
-                &unknown_effect(Reason::ReceiptForgotten),
-            )
-        }
-        Refusal::TooManyProducers => {
-            let message = format!(
-                "the log remembers {PRODUCERS_MAX} producers of the last 24 hours already; reuse one, or append \
-                 without a producer"
-            );
-            let detail = ErrorDetail {
-                bound: "producers_max".to_owned(),
-                bound_value: PRODUCERS_MAX as u64,
-                ..no_effect(Reason::Busy)
-            };
-            status(Code::ResourceExhausted, message, &detail)
-        }
-    }
-}
-
 /// A proposal without an outcome.
 pub(crate) fn propose(error: ProposeError) -> Status {
     match error {
@@ -341,7 +266,6 @@ pub(crate) fn propose(error: ProposeError) -> Status {
         }
         ProposeError::Busy { bound } => busy("appends_in_flight_size_max", bound),
         ProposeError::DiskFull(low) => disk_full(&low),
-        ProposeError::TooManyLogs => too_many_logs(),
         ProposeError::TooOld(old) => status(
             Code::FailedPrecondition,
             old.to_string(),
@@ -369,87 +293,6 @@ pub(crate) fn read_index(error: ReadIndexError) -> Status {
         ReadIndexError::NoLeader { leader } => no_leader(leader),
         ReadIndexError::Timeout => timeout("no majority confirmed the read; retry, or read STALE"),
         ReadIndexError::Stopping => shutting_down(),
-    }
-}
-
-/// A read of the log that gave no records. Files are named relative to `data_dir`: a client learns no more of the host.
-pub(crate) fn read(error: &ReadError, data_dir: &Path) -> Status {
-    match error {
-        ReadError::Damaged(damage) => damaged(damage, data_dir),
-        ReadError::Purged { at, first } => {
-            let message =
-                format!("{at} is below {first}, the first that is kept; read from {first}");
-            status(
-                Code::OutOfRange,
-                message,
-                &no_effect(Reason::OffsetOutOfRange),
-            )
-        }
-        ReadError::Io { file, source } => {
-            let file = relative(file, data_dir);
-            internal_read(format!(
-                "{file}: the disk would not read ({source}); ask another node"
-            ))
-        }
-    }
-}
-
-fn damaged(damage: &Damage, data_dir: &Path) -> Status {
-    let file = relative(&damage.file, data_dir);
-    let message = format!(
-        "{file}: damaged at byte {}: {}; nothing of it was returned, ask another node",
-        damage.position, damage.what
-    );
-    let detail = ErrorDetail {
-        file,
-        position: Some(damage.position),
-        ..no_effect(Reason::Damaged)
-    };
-    status(Code::DataLoss, message, &detail)
-}
-
-/// A file's name for a client: relative to the data directory.
-pub(crate) fn relative(file: &Path, data_dir: &Path) -> String {
-    file.strip_prefix(data_dir)
-        .unwrap_or(file)
-        .display()
-        .to_string()
-}
-
-/// A query that is not one, asks for too much, or met a failing index.
-pub(crate) fn query(error: &QueryError) -> Status {
-    match error {
-        QueryError::Syntax { position, what } => {
-            let detail = ErrorDetail {
-                position: Some(*position as u64),
-                ..no_effect(Reason::BadQuery)
-            };
-            status(
-                Code::InvalidArgument,
-                format!("query, byte {position}: {what}"),
-                &detail,
-            )
-        }
-        QueryError::Limit { bound, value } => {
-            let detail = ErrorDetail {
-                bound: (*bound).to_owned(),
-                bound_value: *value,
-                ..no_effect(Reason::QueryLimit)
-            };
-            let message = format!(
-                "the query asks for more than {bound} allows, which is {value}; simplify it"
-            );
-            status(Code::InvalidArgument, message, &detail)
-        }
-        QueryError::Failed(what) => {
-            let detail = ErrorDetail {
-                retryable: true,
-                ..no_effect(Reason::NoIndex)
-            };
-            let message =
-                format!("the search index failed ({what}) and is built anew; retry later");
-            status(Code::Unavailable, message, &detail)
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use inkstone_proto::peer_v1::peer_server::{Peer, PeerServer};
 use inkstone_proto::{peer_v1 as peer, v1};
@@ -25,7 +26,7 @@ use crate::grpc::service::carrying;
 use crate::grpc::{
     Services, admin, append, cluster, fetch, members, moved, quarantined, read, search,
 };
-use crate::raft::types::{RaftVote, TypeConfig};
+use crate::raft::types::{Raft, RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
 use crate::raft::{GROUP, Group, Proof, snapshot};
 
@@ -226,6 +227,30 @@ fn required<T>(field: Option<T>) -> Result<T, Status> {
     field.ok_or_else(|| Status::invalid_argument("the field `request` is missing"))
 }
 
+/// Installs a snapshot that has come as a whole, once it is checked: openraft takes everything for granted, and an error of
+/// the storage is fatal.
+async fn install(
+    raft: &Raft,
+    sender: Option<peer::Vote>,
+    checkpoint: Bytes,
+) -> Answer<peer::InstallSnapshotResponse> {
+    let snapshot = snapshot::check(checkpoint).map_err(|error| malformed(&error))?;
+    let sender = vote(sender)?;
+    // openraft takes for granted that no leader has a snapshot of a later term than its own.
+    let last = snapshot.meta.last_log_id.as_ref();
+    if last.is_some_and(|last| *last.committed_leader_id() > *sender.leader_id()) {
+        return Err(Status::invalid_argument(
+            "the checkpoint is of a later term than the sender",
+        ));
+    }
+    let response = raft
+        .install_full_snapshot(sender, snapshot)
+        .await
+        .map_err(|error| failed(&error))?;
+    let vote = Some(wire::vote_to_wire(&response.vote));
+    Ok(Response::new(peer::InstallSnapshotResponse { vote }))
+}
+
 #[tonic::async_trait]
 impl Peer for PeerService {
     type AppendEntriesStream = AppendStream;
@@ -312,21 +337,22 @@ impl Peer for PeerService {
                 request.checkpoint_crc
             )));
         }
-        let snapshot = snapshot::check(request.checkpoint).map_err(|e| malformed(&e))?;
-        let sender = vote(request.vote)?;
-        // openraft takes for granted that no leader has a snapshot of a later term than its own.
-        let last = snapshot.meta.last_log_id.as_ref();
-        if last.is_some_and(|last| *last.committed_leader_id() > *sender.leader_id()) {
-            return Err(Status::invalid_argument(
-                "the checkpoint is of a later term than the sender",
-            ));
+        install(raft, request.vote, request.checkpoint).await
+    }
+
+    async fn send_snapshot(
+        &self,
+        request: Request<Streaming<peer::SnapshotPart>>,
+    ) -> Answer<peer::InstallSnapshotResponse> {
+        let mut parts = request.into_inner();
+        let first = parts.message().await?;
+        let mut transfer = snapshot::Transfer::begin(first).map_err(|error| malformed(&error))?;
+        let raft = self.for_message(transfer.header())?.group.raft();
+        while let Some(part) = parts.message().await? {
+            transfer.take(&part).map_err(|error| malformed(&error))?;
         }
-        let response = raft
-            .install_full_snapshot(sender, snapshot)
-            .await
-            .map_err(|error| failed(&error))?;
-        let vote = Some(wire::vote_to_wire(&response.vote));
-        Ok(Response::new(peer::InstallSnapshotResponse { vote }))
+        let (vote, checkpoint) = transfer.finish().map_err(|error| malformed(&error))?;
+        install(raft, vote, checkpoint).await
     }
 
     async fn transfer_leader(

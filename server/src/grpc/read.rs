@@ -283,6 +283,14 @@ impl Pump {
             }
             Err(failed) => self.read_damaged(visible, &failed).await?,
         };
+        if chunk.next_offset <= at && self.is_gone(at) {
+            // What is visible and not there went with its segments, and its trim is not applied here yet: a snapshot brings
+            // the state as it was before.
+            if let Some((from, to)) = self.cursor.skip_trimmed(visible) {
+                self.send_gap(from, to).await?;
+            }
+            return Ok(true);
+        }
         let advanced = chunk.next_offset > at;
         let records = self.cursor.take(chunk);
         held.shrink(records.iter().map(convert::record_size).sum());
@@ -317,6 +325,13 @@ impl Pump {
         read_elsewhere(&self.services, wanted)
             .await
             .ok_or_else(|| error::read(failed, &self.services.data_dir).into())
+    }
+
+    /// Whether a visible record that the log does not give has been purged: a record is readable before it is visible.
+    fn is_gone(&self, at: u64) -> bool {
+        let visible = self.services.group.log_info_by_id(self.log);
+        let purged = self.services.group.log().state().purged.is_some();
+        purged && visible.is_some_and(|info| at < info.next_offset)
     }
 
     /// A read that has begun waits for the busy pool: it holds no memory meanwhile.

@@ -206,6 +206,7 @@ async fn carry_out(
             until: request.until,
             before_offset: request.before_offset,
         },
+        first_offset: info.first_offset,
         data_dir: services.data_dir.clone(),
     };
     let held = room(services, deadline, connection).await?;

@@ -3,12 +3,13 @@
 use inkstone_proto::v1::admin_server::Admin;
 use inkstone_proto::v1::logs_server::Logs;
 use inkstone_proto::v1::{
-    AddMemberRequest, AddMemberResponse, AppendRequest, AppendResponse, ClusterStatusRequest,
-    ClusterStatusResponse, CreateLogRequest, CreateLogResponse, DemoteMemberRequest,
+    AddMemberRequest, AddMemberResponse, AlterLogRequest, AlterLogResponse, AppendRequest,
+    AppendResponse, ClusterStatusRequest, ClusterStatusResponse, CreateLogRequest,
+    CreateLogResponse, DeleteLogRequest, DeleteLogResponse, DemoteMemberRequest,
     DemoteMemberResponse, GetLogRequest, GetLogResponse, ListLogsRequest, ListLogsResponse,
     PromoteMemberRequest, PromoteMemberResponse, ReadRequest, RemoveMemberRequest,
     RemoveMemberResponse, SearchRequest, SearchResponse, TailRequest, TailResponse,
-    TransferLeaderRequest, TransferLeaderResponse,
+    TransferLeaderRequest, TransferLeaderResponse, TrimLogRequest, TrimLogResponse,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -90,6 +91,36 @@ impl Admin for Services {
     ) -> Result<Response<CreateLogResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         logs::create_log(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn alter_log(
+        &self,
+        request: Request<AlterLogRequest>,
+    ) -> Result<Response<AlterLogResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        logs::alter_log(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_log(
+        &self,
+        request: Request<DeleteLogRequest>,
+    ) -> Result<Response<DeleteLogResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        logs::delete_log(self, &metadata, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn trim_log(
+        &self,
+        request: Request<TrimLogRequest>,
+    ) -> Result<Response<TrimLogResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        logs::trim_log(self, &metadata, request)
             .await
             .map(Response::new)
     }

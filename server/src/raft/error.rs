@@ -4,7 +4,6 @@
 
 use inkstone_proto::v1;
 use inkstone_storage::error::{LowSpace, WriteError, WriteErrorKind};
-use inkstone_storage::limits::LOGS_MAX;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 
 use crate::raft::types::TypeConfig;
@@ -28,9 +27,6 @@ pub enum ProposeError {
     /// Not proposed: this node's disk has less free space than is kept for what must be written.
     #[error(transparent)]
     DiskFull(#[from] LowSpace),
-    /// Not proposed: there are as many logs as there may be.
-    #[error("there are {LOGS_MAX} logs already")]
-    TooManyLogs,
     /// Not proposed: a member could not apply it.
     #[error(transparent)]
     TooOld(#[from] TooOld),

@@ -21,6 +21,7 @@ mod quarantine;
 mod read_index;
 mod repair;
 mod repairs;
+mod retention;
 mod round;
 mod settings;
 pub(crate) mod snapshot;
@@ -64,8 +65,9 @@ pub use quarantine::{Mended, Quarantine};
 pub use read_index::{Proof, ReadIndexError};
 pub use repair::{Repaired, Repairer};
 pub use repairs::{RepairStatus, Repairs};
+pub use retention::keep_within_retention;
 pub use settings::Timings;
-pub use state::{LogInfo, Receipt, Refusal};
+pub use state::{LogInfo, LogRefusal, Receipt, Refusal, Retention};
 pub use types::Member;
 pub use versions::{Incompatible, Spoken, TooOld, Versions};
 
@@ -77,7 +79,7 @@ use network::Network;
 use read_index::ReadRounds;
 use settings::raft_config;
 use state::State;
-use state_machine::StateMachine;
+use state_machine::{Boundary, StateMachine};
 use time::GroupTime;
 use types::Raft;
 
@@ -140,6 +142,8 @@ struct Inner {
     ingest: Ingest,
     state: Arc<RwLock<State>>,
     applied: Applied,
+    /// Up to where retention lets this node purge.
+    boundary: Boundary,
     peers: Peers,
     reads: ReadRounds,
     followed: Arc<Followed>,
@@ -178,8 +182,13 @@ impl Group {
         let time = GroupTime::new(clock);
         let followed = Arc::<Followed>::default();
         let network = Network::new(peers.clone(), APPEND_STALL, Arc::clone(&followed));
+        // A crash may have come between a snapshot and its purge.
+        snapshot::complete_at_open(&log)
+            .await
+            .map_err(|error| fatal(&error))?;
         let machine =
             StateMachine::open(log.clone(), reads.clone()).map_err(|error| fatal(&error))?;
+        let boundary = machine.boundary();
         let (state, applied) = (machine.shared(), machine.applied());
         let repairer = Repairer::new(log.clone(), peers.clone(), node_id, repairs, clock);
         let store = LogStore::new(log.clone(), reads).repaired_by(repairer.clone());
@@ -204,6 +213,7 @@ impl Group {
             ingest,
             state,
             applied,
+            boundary,
             peers,
             reads: ReadRounds::new(),
             followed,

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use inkstone_proto::peer_v1 as peer;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
+use inkstone_storage::limits::SNAPSHOT_PART_SIZE_MAX;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
@@ -325,6 +326,35 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// A snapshot in the order in which it is sent.
+    fn snapshot_parts(
+        &self,
+        vote: &RaftVote,
+        snapshot: RaftSnapshot,
+    ) -> impl Stream<Item = peer::SnapshotPart> + use<> {
+        // Empty: the state before the first entry.
+        let mut rest = snapshot
+            .snapshot
+            .map_or_else(Bytes::new, |checkpoint| checkpoint.body);
+        let mut start = Some(peer::SnapshotStart {
+            header: Some(self.header.clone()),
+            vote: Some(wire::vote_to_wire(vote)),
+            size: rest.len() as u64,
+            crc: crc32fast::hash(&rest),
+        });
+        let parts = std::iter::from_fn(move || {
+            let start = start.take();
+            if start.is_none() && rest.is_empty() {
+                return None;
+            }
+            let bytes = rest.split_to(rest.len().min(SNAPSHOT_PART_SIZE_MAX));
+            Some(peer::SnapshotPart { start, bytes })
+        });
+        stream::iter(parts)
+    }
+}
+
 fn vote_from_wire(response: peer::VoteResponse) -> Result<VoteResponse<TypeConfig>, RpcError> {
     Ok(VoteResponse {
         vote: wire::vote_from_wire(response.vote).map_err(|error| malformed(&error))?,
@@ -363,18 +393,9 @@ impl NetSnapshot<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        // Empty: the state before the first entry.
-        let checkpoint = snapshot
-            .snapshot
-            .map_or_else(Bytes::new, |checkpoint| checkpoint.body);
-        let request = peer::InstallSnapshotRequest {
-            header: Some(self.header.clone()),
-            vote: Some(wire::vote_to_wire(&vote)),
-            checkpoint_crc: crc32fast::hash(&checkpoint),
-            checkpoint,
-        };
+        let parts = self.snapshot_parts(&vote, snapshot);
         let mut client = self.client();
-        let call = within(option.hard_ttl(), client.install_snapshot(request));
+        let call = within(option.hard_ttl(), client.send_snapshot(parts));
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             response = call => {

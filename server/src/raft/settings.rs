@@ -41,7 +41,8 @@ pub(super) fn raft_config(timings: Timings) -> Result<Config, Fatal> {
         api_channel_size: Some(1_024),
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
-        install_snapshot_timeout: 10_000,
+        // For the largest snapshot over a slow network; usually it is a few KB.
+        install_snapshot_timeout: 60_000,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         ..Config::default()

@@ -1,19 +1,27 @@
 //! The small state as bytes: checkpoints beside segments, and what a far-behind follower is sent.
 //!
-//! Promises: encoding is deterministic; decoding refuses what is not a checkpoint. The envelope with its crc is the
+//! Promises: encoding is deterministic; decoding refuses what is not a checkpoint; what a snapshot contains is purged
+//! before anything behind it is applied. The envelope with its crc is the
 //! store's business. Must not know: files, the network.
+
+mod transfer;
+
+use std::io;
 
 use bytes::Bytes;
 use inkstone_proto::{peer_v1 as peer, v1};
-use inkstone_storage::log::Checkpoint;
+use inkstone_storage::log::{Checkpoint, Log};
 use inkstone_storage::types::{EntryId, LogId};
 use openraft::storage::{Snapshot, SnapshotMeta};
 use prost::Message;
 
-use crate::raft::state::{LogInfo, LogState, ProducerState, Receipt, State};
+use crate::raft::log_store::durably;
+use crate::raft::state::{LogInfo, LogState, ProducerState, Receipt, Retention, State};
 use crate::raft::state_machine::RaftSnapshot;
 use crate::raft::types::{StoredMembership, raft_log_id};
 use crate::raft::wire::{self, Malformed};
+
+pub(crate) use self::transfer::Transfer;
 
 /// The state as of `applied`, as a checkpoint.
 pub(crate) fn encode(applied: EntryId, membership: &StoredMembership, state: &State) -> Checkpoint {
@@ -26,6 +34,7 @@ pub(crate) fn encode(applied: EntryId, membership: &StoredMembership, state: &St
         next_log_id: state.next_log_id(),
         logs: state.logs().map(|log| log_to_wire(&log.info)).collect(),
         producers: state.logs().flat_map(producers_to_wire).collect(),
+        chain_crc: None,
     };
     Checkpoint {
         applied,
@@ -55,19 +64,80 @@ pub(crate) fn decode(checkpoint: &Checkpoint) -> Result<(StoredMembership, State
         state.restore_log(LogState::new(log_from_wire(log)));
     }
     for producer in message.producers {
-        let log = LogId(producer.log_id);
-        let id = producer.producer_id;
-        state
-            .log_mut(log)
-            .ok_or_else(|| {
-                Malformed(format!(
-                    "checkpoint: producer {id} of unknown log {}",
-                    log.0
-                ))
-            })?
-            .restore_producer(id, producer_from_wire(producer));
+        let (log, id) = (LogId(producer.log_id), producer.producer_id);
+        if !state.restore_producer(log, id, producer_from_wire(producer)) {
+            return Err(Malformed(format!(
+                "checkpoint: producer {id} of unknown log {}",
+                log.0
+            )));
+        }
     }
     Ok((membership, state))
+}
+
+/// A boundary's checkpoint as the snapshot that travels: with the chain crc behind its last entry, when that is known.
+pub(crate) fn with_chain(checkpoint: &Checkpoint, chain_crc: Option<u32>) -> Checkpoint {
+    let chain = peer::CheckpointChain { chain_crc };
+    // Fields of a message may stand in any order, and so in two pieces.
+    let body = [checkpoint.body.as_ref(), &chain.encode_to_vec()].concat();
+    Checkpoint {
+        applied: checkpoint.applied,
+        body: body.into(),
+    }
+}
+
+/// When each log was last appended to, as of a checkpoint. Passes over the producers, which are most of it.
+pub(crate) fn append_times(
+    checkpoint: &Checkpoint,
+) -> Result<impl Iterator<Item = (LogId, i64)>, Malformed> {
+    let logs = peer::CheckpointLogs::decode(checkpoint.body.clone())
+        .map_err(|error| Malformed(format!("checkpoint: {error}")))?;
+    let logs = logs.logs.into_iter();
+    Ok(logs.map(|log| (LogId(log.id), log.last_append_time)))
+}
+
+/// The chain crc that a snapshot carries.
+pub(crate) fn chain_of(checkpoint: &Checkpoint) -> Result<Option<u32>, Malformed> {
+    let chain = peer::CheckpointChain::decode(checkpoint.body.clone())
+        .map_err(|error| Malformed(format!("checkpoint: {error}")))?;
+    Ok(chain.chain_crc)
+}
+
+/// For a start: [`complete`] after a crash that came between a snapshot and its purge. Not where the state begins before the
+/// snapshot, because lost footers must be written again: then the entries in it are applied once more.
+pub(crate) async fn complete_at_open(log: &Log) -> io::Result<()> {
+    let starts_at = log.checkpoint().map(|start| start.applied.index);
+    if starts_at < log.snapshot().map(|snapshot| snapshot.applied.index) {
+        return Ok(());
+    }
+    complete(log).await
+}
+
+/// Purges what the last snapshot that was kept contains: entries in it that are in no sealed segment have no rows here, and
+/// applying past them would seal them without. Durable on return.
+pub(crate) async fn complete(log: &Log) -> io::Result<()> {
+    let Some(snapshot) = log.snapshot() else {
+        return Ok(());
+    };
+    let purged = log.state().purged.map(|purged| purged.index);
+    if purged >= Some(snapshot.applied.index) {
+        return Ok(());
+    }
+    let chain_crc = chain_of(&snapshot).map_err(io::Error::other)?;
+    durably(|done| log.purge_behind(snapshot.applied, chain_crc, done)).await
+}
+
+/// A checkpoint as openraft's snapshot.
+pub(crate) fn as_raft(checkpoint: Checkpoint) -> Result<RaftSnapshot, Malformed> {
+    let (last_membership, _) = decode(&checkpoint)?;
+    let meta = SnapshotMeta {
+        last_log_id: Some(raft_log_id(checkpoint.applied)),
+        last_membership,
+    };
+    Ok(Snapshot {
+        meta,
+        snapshot: Some(checkpoint),
+    })
 }
 
 /// A snapshot that a leader sent, checked before openraft hears of it.
@@ -78,16 +148,7 @@ pub(crate) fn check(body: Bytes) -> Result<RaftSnapshot, Malformed> {
         .applied
         .map(wire::id_from_wire)
         .ok_or_else(|| Malformed("checkpoint: it has no entry".to_owned()))?;
-    let checkpoint = Checkpoint { applied, body };
-    let (last_membership, _) = decode(&checkpoint)?;
-    let meta = SnapshotMeta {
-        last_log_id: Some(raft_log_id(applied)),
-        last_membership,
-    };
-    Ok(Snapshot {
-        meta,
-        snapshot: Some(checkpoint),
-    })
+    as_raft(Checkpoint { applied, body })
 }
 
 fn log_to_wire(info: &LogInfo) -> peer::LogState {
@@ -98,11 +159,23 @@ fn log_to_wire(info: &LogInfo) -> peer::LogState {
         next_offset: info.next_offset,
         created_time: info.created_time,
         last_append_time: info.last_append_time,
+        retention: (!info.retention.is_unbounded()).then_some(peer::Retention {
+            max_age_ms: info.retention.max_age_ms,
+            max_bytes: info.retention.max_bytes,
+        }),
     }
+}
+
+/// What retention may remove, from a message.
+pub(crate) fn retention_from_wire(retention: Option<peer::Retention>) -> Retention {
+    retention.map_or_else(Retention::default, |retention| {
+        Retention::of(retention.max_age_ms, retention.max_bytes)
+    })
 }
 
 fn log_from_wire(log: peer::LogState) -> LogInfo {
     LogInfo {
+        retention: retention_from_wire(log.retention),
         id: LogId(log.id),
         name: log.name,
         first_offset: log.first_offset,
@@ -149,64 +222,4 @@ fn producer_from_wire(producer: peer::ProducerState) -> ProducerState {
 }
 
 #[cfg(test)]
-mod tests {
-    use inkstone_storage::types::{BatchHeader, Codec, Producer};
-
-    use super::*;
-
-    #[test]
-    fn a_checkpoint_gives_back_the_state_with_its_receipts() {
-        let mut state = State::default();
-        state.create_log("a", 5);
-        state.create_log("b/c", 6);
-        for sequence in 0..20 {
-            let header = BatchHeader {
-                log: LogId(2),
-                records: 3,
-                producer: Some(Producer {
-                    id: 9,
-                    epoch: 1,
-                    sequence,
-                }),
-                expected_offset: None,
-                append_time: 100,
-                timestamp_min: 0,
-                timestamp_max: 0,
-                codec: Codec::Plain,
-                encoded_size: 0,
-                plain_size: 0,
-                crc: 0,
-            };
-            state.apply_batch(&header).unwrap();
-        }
-        let applied = EntryId {
-            term: 3,
-            node: 1,
-            index: 40,
-        };
-        let checkpoint = encode(applied, &StoredMembership::default(), &state);
-        assert_eq!(
-            decode(&checkpoint).unwrap(),
-            (StoredMembership::default(), state)
-        );
-    }
-
-    #[test]
-    fn a_body_of_another_entry_is_refused() {
-        let applied = EntryId {
-            term: 3,
-            node: 1,
-            index: 40,
-        };
-        let checkpoint = encode(applied, &StoredMembership::default(), &State::default());
-        let other = EntryId {
-            index: 41,
-            ..applied
-        };
-        let moved = Checkpoint {
-            applied: other,
-            ..checkpoint
-        };
-        assert!(decode(&moved).unwrap_err().0.contains("another entry"));
-    }
-}
+mod tests;

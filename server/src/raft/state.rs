@@ -3,10 +3,16 @@
 //! Promises: the same entries give the same state and the same answers on every node; no clock, no randomness, no I/O.
 //! A refused batch changes nothing. Must not know: openraft, protobuf, files.
 
+mod lifetime;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use inkstone_storage::limits::{PRODUCER_FORGOTTEN_AFTER, PRODUCER_RECEIPTS_MAX, PRODUCERS_MAX};
+use inkstone_storage::limits::{
+    LOGS_MAX, PRODUCER_FORGOTTEN_AFTER, PRODUCER_RECEIPTS_MAX, PRODUCERS_MAX, PRODUCERS_TOTAL_MAX,
+};
 use inkstone_storage::types::{BatchHeader, LogId, Producer};
+
+pub use self::lifetime::{LogRefusal, Retention};
 
 /// A log as the small state has it. Times: nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub struct LogInfo {
     pub created_time: i64,
     /// When the last append was taken; 0: never.
     pub last_append_time: i64,
+    /// What may be removed of it.
+    pub retention: Retention,
 }
 
 /// What an append that took effect is answered with.
@@ -68,6 +76,9 @@ pub enum Refusal {
     /// So many producers wrote to the log within 24 hours that no further one is remembered.
     #[error("the log remembers {PRODUCERS_MAX} producers already")]
     TooManyProducers,
+    /// So many producers wrote to all logs that no further one is remembered.
+    #[error("all logs together remember {PRODUCERS_TOTAL_MAX} producers already")]
+    TooManyProducersInAll,
 }
 
 /// A producer's last receipts in one log.
@@ -106,18 +117,17 @@ impl LogState {
         self.producers.iter().map(|(id, state)| (*id, state))
     }
 
-    /// Puts a producer as it was, from a checkpoint.
-    pub(crate) fn restore_producer(&mut self, id: u64, state: ProducerState) {
+    fn restore_producer(&mut self, id: u64, state: ProducerState) {
         self.by_time.insert((state.last_append_time, id));
         self.producers.insert(id, state);
     }
 
-    /// Decides about a batch and, when it is taken, moves the log's end.
-    fn apply(&mut self, batch: &BatchHeader) -> Result<Receipt, Refusal> {
+    /// Decides about a batch and, when it is taken, moves the log's end. `others`: the producers of all other logs.
+    fn apply(&mut self, batch: &BatchHeader, others: usize) -> Result<Receipt, Refusal> {
         let append_time = batch.append_time.max(self.info.last_append_time);
         self.forget_producers(append_time);
         if let Some(producer) = batch.producer
-            && let Some(receipt) = self.check_producer(producer)?
+            && let Some(receipt) = self.check_producer(producer, others)?
         {
             return Ok(receipt);
         }
@@ -143,10 +153,17 @@ impl LogState {
     }
 
     /// The receipt of an earlier try, or nothing when this is the producer's next append.
-    fn check_producer(&self, producer: Producer) -> Result<Option<Receipt>, Refusal> {
+    fn check_producer(
+        &self,
+        producer: Producer,
+        others: usize,
+    ) -> Result<Option<Receipt>, Refusal> {
         let Some(known) = self.producers.get(&producer.id) else {
             if self.producers.len() >= PRODUCERS_MAX {
                 return Err(Refusal::TooManyProducers);
+            }
+            if self.producers.len() + others >= PRODUCERS_TOTAL_MAX {
+                return Err(Refusal::TooManyProducersInAll);
             }
             return first_sequence(producer);
         };
@@ -229,6 +246,8 @@ pub(crate) struct State {
     next_log_id: u64,
     logs: BTreeMap<LogId, LogState>,
     by_name: BTreeMap<String, LogId>,
+    /// Of all logs.
+    producers: usize,
 }
 
 impl Default for State {
@@ -244,6 +263,7 @@ impl State {
             next_log_id,
             logs: BTreeMap::new(),
             by_name: BTreeMap::new(),
+            producers: 0,
         }
     }
 
@@ -263,14 +283,14 @@ impl State {
         self.logs.values()
     }
 
-    /// By number, to restore its producers.
-    pub(crate) fn log_mut(&mut self, id: LogId) -> Option<&mut LogState> {
-        self.logs.get_mut(&id)
-    }
-
-    /// How many there are.
-    pub(crate) fn logs_count(&self) -> usize {
-        self.logs.len()
+    /// Puts a producer as it was, from a checkpoint: false when there is no such log.
+    pub(crate) fn restore_producer(&mut self, log: LogId, id: u64, state: ProducerState) -> bool {
+        let Some(log) = self.logs.get_mut(&log) else {
+            return false;
+        };
+        log.restore_producer(id, state);
+        self.producers += 1;
+        true
     }
 
     /// The log with that number.
@@ -289,9 +309,17 @@ impl State {
     }
 
     /// Creates a log unless there is one of that name: its info, and whether it is new.
-    pub(crate) fn create_log(&mut self, name: &str, time: i64) -> (LogInfo, bool) {
+    pub(crate) fn create_log(
+        &mut self,
+        name: &str,
+        time: i64,
+        retention: Retention,
+    ) -> Result<(LogInfo, bool), LogRefusal> {
         if let Some(existing) = self.log_named(name) {
-            return (existing.clone(), false);
+            return Ok((existing.clone(), false));
+        }
+        if self.logs.len() >= LOGS_MAX {
+            return Err(LogRefusal::TooManyLogs);
         }
         let info = LogInfo {
             id: LogId(self.next_log_id),
@@ -300,18 +328,21 @@ impl State {
             next_offset: 0,
             created_time: time,
             last_append_time: 0,
+            retention,
         };
         self.next_log_id += 1;
         self.restore_log(LogState::new(info.clone()));
-        (info, true)
+        Ok((info, true))
     }
 
     /// Decides about one batch: deduplicate, check the expected offset, assign offsets.
     pub(crate) fn apply_batch(&mut self, batch: &BatchHeader) -> Result<Receipt, Refusal> {
-        self.logs
-            .get_mut(&batch.log)
-            .ok_or(Refusal::LogNotFound)?
-            .apply(batch)
+        let log = self.logs.get_mut(&batch.log).ok_or(Refusal::LogNotFound)?;
+        let others = self.producers - log.producers.len();
+        let answer = log.apply(batch, others);
+        // Also a refused batch may have made the log forget some.
+        self.producers = others + log.producers.len();
+        answer
     }
 }
 

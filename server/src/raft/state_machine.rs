@@ -9,12 +9,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, StreamExt};
 use inkstone_proto::peer_v1 as peer;
+use inkstone_proto::peer_v1::command::Command;
+use inkstone_storage::error::ReadError;
 use inkstone_storage::format::batch::Batches;
 use inkstone_storage::log::{Checkpoint, Log};
-use inkstone_storage::types::{BatchOutcome, EntryId};
+use inkstone_storage::types::{BatchOutcome, LogId};
 use openraft::storage::{
     EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
 };
@@ -46,6 +49,25 @@ pub(crate) struct StateMachine {
     applied: tail::Applied,
     last_applied: Option<RaftLogId>,
     membership: StoredMembership,
+    boundary: Boundary,
+}
+
+/// Up to where retention lets the log be purged: the next snapshot is of the state there. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Boundary {
+    /// 0: none was chosen.
+    base: Arc<AtomicU64>,
+}
+
+impl Boundary {
+    /// Chooses the base of a segment: everything before it may go.
+    pub(crate) fn choose(&self, base: u64) {
+        self.base.store(base, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<u64> {
+        Some(self.base.load(Ordering::Relaxed)).filter(|base| *base > 0)
+    }
 }
 
 impl StateMachine {
@@ -67,12 +89,18 @@ impl StateMachine {
             applied: tail::Applied::new(index),
             last_applied,
             membership,
+            boundary: Boundary::default(),
         })
     }
 
     /// The state, for readers.
     pub(crate) fn shared(&self) -> Arc<RwLock<State>> {
         Arc::clone(&self.shared)
+    }
+
+    /// Where retention says at which boundary a snapshot is wanted.
+    pub(crate) fn boundary(&self) -> Boundary {
+        self.boundary.clone()
     }
 
     /// How far apply has come, for those who wait.
@@ -136,9 +164,34 @@ impl StateMachine {
     fn apply_command(&mut self, payload: bytes::Bytes) -> io::Result<Applied> {
         let command = peer::Command::decode(payload).map_err(io::Error::other)?;
         Ok(match command.command {
-            Some(peer::command::Command::CreateLog(create)) => {
-                let (info, created) = self.shared.write().create_log(&create.name, create.time);
-                Applied::Log(info, created)
+            Some(Command::CreateLog(create)) => {
+                let retention = snapshot::retention_from_wire(create.retention);
+                let created = self
+                    .shared
+                    .write()
+                    .create_log(&create.name, create.time, retention);
+                match created {
+                    Ok((info, created)) => Applied::Log(info, created),
+                    Err(refusal) => Applied::Changed(Err(refusal)),
+                }
+            }
+            Some(Command::AlterLog(alter)) => {
+                let id = LogId(alter.log_id);
+                let mut state = self.shared.write();
+                Applied::Changed(state.alter_log(id, alter.max_age_ms, alter.max_bytes))
+            }
+            Some(Command::DeleteLog(delete)) => {
+                Applied::Changed(self.shared.write().delete_log(LogId(delete.log_id)))
+            }
+            Some(Command::Trim(trim)) => {
+                let mut state = self.shared.write();
+                let trimmed = trim
+                    .logs
+                    .iter()
+                    .map(|to| state.trim_to(LogId(to.log_id), to.offset));
+                // Of many, each by itself: only the one who asks for one is told.
+                let last = trimmed.last();
+                last.map_or(Applied::Nothing, Applied::Changed)
             }
             // To skip it would make this node's state another one than that of the nodes that know it.
             None => {
@@ -149,16 +202,14 @@ impl StateMachine {
         })
     }
 
-    /// The state now, as a snapshot.
-    fn snapshot(&self) -> RaftSnapshot {
-        let encode = |last| snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
-        Snapshot {
-            meta: SnapshotMeta {
-                last_log_id: self.last_applied,
-                last_membership: self.membership.clone(),
-            },
-            snapshot: self.last_applied.as_ref().map(encode),
-        }
+    /// The state now, as a snapshot: what openraft's suite asks for, and a node that has lost every other one.
+    fn state_now(&self) -> SnapshotData {
+        let last = self.last_applied.as_ref()?;
+        Some(snapshot::encode(
+            entry_id(last),
+            &self.membership,
+            &self.shared.read(),
+        ))
     }
 }
 
@@ -184,14 +235,26 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder {
-            snapshot: self.snapshot(),
-            log: self.log.clone(),
-            blocking: self.blocking.clone(),
+    /// A snapshot is built for retention's sake, at the boundary that it chose; else only when openraft cannot do without.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        match self.boundary_snapshot().await {
+            Ok(Some(checkpoint)) => Some(self.builder(Some(checkpoint))),
+            Ok(None) if force => Some(self.builder(self.state_now())),
+            Ok(None) => None,
+            Err(error) => {
+                // Without it everything stays as it is, and the next boundary is tried.
+                tracing::warn!(%error, "the checkpoint of a boundary cannot be read: nothing is purged");
+                force.then(|| self.builder(self.state_now()))
+            }
         }
     }
 
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        self.builder(self.state_now())
+    }
+
+    /// What is checked already is kept, and what stood here before goes with it, in one step: nothing is applied past entries
+    /// that the snapshot contains.
     async fn install_snapshot(
         &mut self,
         meta: &RaftSnapshotMeta,
@@ -202,6 +265,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             None => (StoredMembership::default(), State::default()),
         };
         keep(&self.log, &self.blocking, data).await?;
+        snapshot::complete(&self.log).await?;
         *self.shared.write() = state;
         self.membership = membership;
         self.last_applied = meta.last_log_id;
@@ -211,26 +275,47 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        let Some(checkpoint) = self.log.snapshot() else {
-            return Ok(None);
-        };
-        let (last_membership, _) = snapshot::decode(&checkpoint).map_err(io::Error::other)?;
-        let last: EntryId = checkpoint.applied;
-        let meta = SnapshotMeta {
-            last_log_id: Some(raft_log_id(last)),
-            last_membership,
-        };
-        Ok(Some(Snapshot {
-            meta,
-            snapshot: Some(checkpoint),
-        }))
+        let snapshot = self.log.snapshot().map(snapshot::as_raft);
+        snapshot.transpose().map_err(io::Error::other)
     }
 }
 
-/// Makes a snapshot of the state as it was when the builder was made.
+impl StateMachine {
+    /// The checkpoint at the boundary that retention chose, if it is still one.
+    async fn boundary_snapshot(&self) -> io::Result<SnapshotData> {
+        let Some(boundary) = self.boundary.get() else {
+            return Ok(None);
+        };
+        // Never beyond what is applied: its checkpoint was taken there. It is kept only when all before it is durable.
+        if !self.log.boundaries().contains(&boundary) {
+            return Ok(None);
+        }
+        let log = self.log.clone();
+        let read = move || {
+            let chain_crc = log.chain_crc_at(boundary);
+            let checkpoint = log.checkpoint_at(boundary)?;
+            Ok::<_, ReadError>(checkpoint.map(|found| snapshot::with_chain(&found, chain_crc)))
+        };
+        self.blocking
+            .run(read)
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)
+    }
+
+    fn builder(&self, data: SnapshotData) -> Builder {
+        Builder {
+            data,
+            log: self.log.clone(),
+            blocking: self.blocking.clone(),
+        }
+    }
+}
+
+/// Keeps a snapshot that was taken when the builder was made.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    snapshot: RaftSnapshot,
+    data: SnapshotData,
     log: Log,
     blocking: Blocking,
 }
@@ -242,8 +327,16 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     /// may have run ahead of this node's own fsync.
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         durably(|done| self.log.append(Vec::new(), done)).await?;
-        keep(&self.log, &self.blocking, self.snapshot.snapshot.clone()).await?;
-        Ok(self.snapshot.clone())
+        keep(&self.log, &self.blocking, self.data.clone()).await?;
+        let snapshot = self.data.clone().map(snapshot::as_raft);
+        let none = || Snapshot {
+            meta: SnapshotMeta::default(),
+            snapshot: None,
+        };
+        Ok(snapshot
+            .transpose()
+            .map_err(io::Error::other)?
+            .unwrap_or_else(none))
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use inkstone_storage::types as store;
 
-use crate::raft::{LogInfo, Receipt, Refusal};
+use crate::raft::{LogInfo, LogRefusal, Receipt, Refusal};
 
 openraft::declare_raft_types!(
     /// The one group's configuration of openraft.
@@ -74,6 +74,8 @@ pub(crate) enum Applied {
     Batches(Vec<Result<Receipt, Refusal>>),
     /// The log, and whether this command created it.
     Log(LogInfo, bool),
+    /// The log that this command changed or deleted, or why it did not.
+    Changed(Result<LogInfo, LogRefusal>),
 }
 
 /// openraft's form of an entry's identity.

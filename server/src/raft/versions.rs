@@ -120,7 +120,9 @@ impl Spoken {
 /// does a new field of an old one that changes what it does.
 fn needed(command: &Command) -> u32 {
     match command {
-        Command::CreateLog(_) => FIRST,
+        Command::CreateLog(_) | Command::AlterLog(_) | Command::DeleteLog(_) | Command::Trim(_) => {
+            FIRST
+        }
     }
 }
 

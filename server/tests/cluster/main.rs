@@ -25,6 +25,7 @@ mod pause;
 mod producer;
 mod read_back;
 mod rebuild;
+mod retention;
 mod scene;
 mod scrub;
 mod search;

@@ -1,6 +1,6 @@
 //! Values on the command line that more than one command takes.
 
-use inkstone_client::{Consistency, Start};
+use inkstone_client::{Bound, Consistency, Start};
 use jiff::Timestamp;
 
 use crate::time::parse_time;
@@ -38,9 +38,52 @@ pub(crate) fn time(text: &str) -> Result<i64, String> {
     parse_time(text, Timestamp::now())
 }
 
+/// Bytes: a whole number above 0, with KiB, MiB, GiB or TiB behind it or nothing.
+pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size: use bytes, or 64KiB, 512MiB, 10GiB, 2TiB");
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let shift = match unit {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err(wrong()),
+    };
+    let size = number.checked_mul(1 << shift);
+    size.filter(|size| *size > 0).ok_or_else(wrong)
+}
+
+/// What `parse` takes, or `none`.
+pub(crate) fn or_none<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<Bound<T>, String> + Clone {
+    move |text| match text {
+        "none" => Ok(Bound::Remove),
+        text => parse(text).map(Bound::Set),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_bytes_or_has_a_unit_and_a_bound_may_be_none() {
+        assert_eq!(byte_size("1"), Ok(1));
+        assert_eq!(byte_size("10GiB"), Ok(10 << 30));
+        assert_eq!(byte_size("2TiB"), Ok(2 << 40));
+        for text in ["", "0", "0GiB", "GiB", "1.5GiB", "1GB", "-1", "99999999TiB"] {
+            assert!(byte_size(text).is_err(), "{text:?}");
+        }
+        assert_eq!(or_none(byte_size)("none"), Ok(Bound::Remove));
+        assert_eq!(or_none(byte_size)("5"), Ok(Bound::Set(5)));
+        assert!(or_none(byte_size)("never").is_err());
+    }
 
     #[test]
     fn a_place_is_first_an_offset_a_count_or_a_time() {

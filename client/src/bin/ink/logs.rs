@@ -1,9 +1,13 @@
-//! `ink logs create|list|show`.
+//! `ink logs create|list|show|alter|trim|delete`.
 
+use std::time::Duration;
+
+use anyhow::bail;
 use clap::{Args, Subcommand};
-use inkstone_client::{Client, Created, IfExists, LogInfo};
+use inkstone_client::{Bound, Client, Created, IfExists, LogInfo, Retention};
 use serde_json::{Value, json};
 
+use crate::arguments::{byte_size, or_none};
 use crate::output::{Format, Output};
 use crate::report::LogError;
 use crate::time;
@@ -24,6 +28,12 @@ enum Command {
         /// A log of that name is fine
         #[arg(long)]
         if_not_exists: bool,
+        /// Remove records that were appended longer ago: 12h, 7d [default: never]
+        #[arg(long, value_name = "TIME", value_parser = time::parse_duration)]
+        max_age: Option<Duration>,
+        /// Remove the oldest records while there are more bytes: 10GiB [default: never]
+        #[arg(long, value_name = "BYTES", value_parser = byte_size)]
+        max_bytes: Option<u64>,
     },
     /// List the logs, by name
     List {
@@ -36,9 +46,37 @@ enum Command {
         /// The log's name
         name: String,
     },
+    /// Change what retention removes of a log
+    #[command(group = clap::ArgGroup::new("bounds").required(true).multiple(true))]
+    Alter {
+        /// The log's name
+        name: String,
+        /// Remove records that were appended longer ago: 12h, 7d, or none
+        #[arg(long, value_name = "TIME|none", group = "bounds", value_parser = or_none(time::parse_duration))]
+        max_age: Option<Bound<Duration>>,
+        /// Remove the oldest records while there are more bytes: 10GiB, or none
+        #[arg(long, value_name = "BYTES|none", group = "bounds", value_parser = or_none(byte_size))]
+        max_bytes: Option<Bound<u64>>,
+    },
+    /// Remove the records of a log below an offset
+    Trim {
+        /// The log's name
+        name: String,
+        /// The first offset that stays
+        #[arg(long, value_name = "OFFSET")]
+        before: u64,
+    },
+    /// Delete a log and all of its records
+    Delete {
+        /// The log's name
+        name: String,
+        /// Yes, delete it
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
-const HEADING: [&str; 7] = [
+const HEADING: [&str; 10] = [
     "name",
     "id",
     "records",
@@ -46,6 +84,9 @@ const HEADING: [&str; 7] = [
     "next",
     "created",
     "last append",
+    "max age",
+    "max bytes",
+    "stored",
 ];
 
 impl Logs {
@@ -54,13 +95,16 @@ impl Logs {
             Command::Create {
                 name,
                 if_not_exists,
+                max_age,
+                max_bytes,
             } => {
+                let retention = Retention { max_age, max_bytes };
                 let if_exists = if if_not_exists {
                     IfExists::Keep
                 } else {
                     IfExists::Fail
                 };
-                let created = client.create_log(&name, if_exists).await;
+                let created = client.create_log_with(&name, if_exists, retention).await;
                 print_created(&created.map_err(LogError::asking(&name))?, output)
             }
             Command::List { prefix } => {
@@ -74,8 +118,49 @@ impl Logs {
                     .map_err(LogError::asking(&name))?;
                 print_logs(&[log], Format::Table, output)
             }
+            Command::Alter {
+                name,
+                max_age,
+                max_bytes,
+            } => {
+                let (age, bytes) = (max_age.unwrap_or_default(), max_bytes.unwrap_or_default());
+                let altered = client.alter_log(&name, age, bytes).await;
+                print_changed(
+                    "altered",
+                    &altered.map_err(LogError::asking(&name))?,
+                    output,
+                )
+            }
+            Command::Trim { name, before } => {
+                let trimmed = client.trim_log(&name, before).await;
+                print_changed(
+                    "trimmed",
+                    &trimmed.map_err(LogError::asking(&name))?,
+                    output,
+                )
+            }
+            Command::Delete { name, yes: false } => bail!(
+                "all records of `{name}` would be gone for good: `ink logs delete {name} --yes` deletes it"
+            ),
+            Command::Delete { name, yes: true } => {
+                let deleted = client.delete_log(&name).await;
+                print_changed(
+                    "deleted",
+                    &deleted.map_err(LogError::asking(&name))?,
+                    output,
+                )
+            }
         }
     }
+}
+
+fn print_changed(done: &str, log: &LogInfo, output: &mut Output) -> anyhow::Result<()> {
+    match output.format(Format::Text) {
+        Format::Text => output.line(&format!("{done} {}", log.name))?,
+        Format::Table => output.table(&HEADING, vec![row(log)])?,
+        Format::Json => output.json(&log_json(log))?,
+    }
+    Ok(())
 }
 
 fn print_created(created: &Created, output: &mut Output) -> anyhow::Result<()> {
@@ -121,6 +206,13 @@ fn row(log: &LogInfo) -> Vec<String> {
         time::format(log.created_time),
         log.last_append_time
             .map_or_else(|| "-".to_owned(), time::format),
+        log.retention
+            .max_age
+            .map_or_else(|| "-".to_owned(), time::format_duration),
+        log.retention
+            .max_bytes
+            .map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
+        log.stored_bytes.to_string(),
     ]
 }
 
@@ -132,5 +224,8 @@ fn log_json(log: &LogInfo) -> Value {
         "next_offset": log.next_offset,
         "created_time": log.created_time,
         "last_append_time": log.last_append_time,
+        "max_age_ms": log.retention.max_age.map(|age| age.as_millis()),
+        "max_bytes": log.retention.max_bytes,
+        "stored_bytes": log.stored_bytes,
     })
 }

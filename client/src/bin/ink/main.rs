@@ -60,7 +60,7 @@ struct Ink {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create, list and show logs
+    /// Create, list, show, alter, trim and delete logs
     Logs(logs::Logs),
     /// Append records, one per line, from a file or standard input
     Append(append::Append),

@@ -54,6 +54,22 @@ fn parse_amount(text: &str) -> Option<SignedDuration> {
     number.checked_mul(unit_ms).map(SignedDuration::from_millis)
 }
 
+/// A duration as [`parse_duration`] takes it, in the largest unit that it is a whole number of.
+pub(crate) fn format_duration(time: Duration) -> String {
+    let ms = time.as_millis();
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ];
+    let unit = units
+        .into_iter()
+        .find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit));
+    let (unit, name) = unit.unwrap_or((1, "ms"));
+    format!("{}{name}", ms / unit)
+}
+
 /// RFC 3339 in UTC, as precise as the time is.
 pub(crate) fn format(nanoseconds: i64) -> String {
     Timestamp::from_nanosecond(nanoseconds.into())

@@ -52,6 +52,8 @@ pub(crate) struct State {
 pub(crate) struct Log {
     pub(crate) records: Vec<v1::Record>,
     pub(crate) producers: HashMap<u64, ProducerState>,
+    pub(crate) first_offset: u64,
+    pub(crate) retention: v1::Retention,
 }
 
 #[derive(Debug, Default)]

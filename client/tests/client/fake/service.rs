@@ -223,11 +223,63 @@ impl Admin for Fake {
             ));
         }
         let log = state.logs.entry(request.name.clone()).or_default();
+        if created {
+            log.retention = request.retention.unwrap_or_default();
+        }
         let log = info(&request.name, log);
         Ok(Response::new(v1::CreateLogResponse {
             log: Some(log),
             created,
         }))
+    }
+
+    async fn alter_log(
+        &self,
+        request: Request<v1::AlterLogRequest>,
+    ) -> Result<Response<v1::AlterLogResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        let missing = || refusal(Code::NotFound, v1::Reason::LogNotFound, None, None);
+        let log = state.logs.get_mut(&request.name).ok_or_else(missing)?;
+        let old = log.retention;
+        log.retention = v1::Retention {
+            max_age_ms: request.max_age_ms.or(old.max_age_ms),
+            max_bytes: request.max_bytes.or(old.max_bytes),
+        };
+        let log = Some(info(&request.name, log));
+        Ok(Response::new(v1::AlterLogResponse { log }))
+    }
+
+    async fn delete_log(
+        &self,
+        request: Request<v1::DeleteLogRequest>,
+    ) -> Result<Response<v1::DeleteLogResponse>, Status> {
+        let name = request.into_inner().name;
+        let missing = || refusal(Code::NotFound, v1::Reason::LogNotFound, None, None);
+        let log = self.state.lock().logs.remove(&name).ok_or_else(missing)?;
+        let log = Some(info(&name, &log));
+        Ok(Response::new(v1::DeleteLogResponse { log }))
+    }
+
+    async fn trim_log(
+        &self,
+        request: Request<v1::TrimLogRequest>,
+    ) -> Result<Response<v1::TrimLogResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        let missing = || refusal(Code::NotFound, v1::Reason::LogNotFound, None, None);
+        let log = state.logs.get_mut(&request.name).ok_or_else(missing)?;
+        if request.before_offset > log.records.len() as u64 {
+            return Err(refusal(
+                Code::OutOfRange,
+                v1::Reason::OffsetOutOfRange,
+                None,
+                None,
+            ));
+        }
+        log.first_offset = log.first_offset.max(request.before_offset);
+        let log = Some(info(&request.name, log));
+        Ok(Response::new(v1::TrimLogResponse { log }))
     }
 
     async fn list_logs(
@@ -334,9 +386,11 @@ fn info(name: &str, log: &Log) -> v1::LogInfo {
     v1::LogInfo {
         name: name.to_owned(),
         id: 1,
-        first_offset: 0,
+        first_offset: log.first_offset,
         next_offset: log.records.len() as u64,
         created_time: 0,
         last_append_time: 0,
+        retention: Some(log.retention),
+        stored_bytes: 0,
     }
 }

@@ -1,10 +1,14 @@
 //! What every family of errors becomes: code, reason, effect, retry; read back from the status as a client does.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use inkstone_storage::error::{Damage, ReadError};
+use inkstone_storage::search::QueryError;
+
 use super::*;
+use crate::raft::Refusal;
 
 fn node() -> NodeInfo {
     NodeInfo {

@@ -33,6 +33,8 @@ pub(crate) struct Fetch {
     /// When the answer is cut.
     pub(crate) deadline: Deadline,
     pub(crate) request: SearchRequest,
+    /// The log's first offset: what is below it was trimmed, and may still be in the index.
+    pub(crate) first_offset: u64,
     pub(crate) data_dir: Arc<PathBuf>,
 }
 
@@ -49,13 +51,22 @@ impl Fetch {
     /// Searches, then reads what was found until the answer is full.
     pub(crate) fn run(&self) -> Result<Page, Status> {
         let expired = || self.deadline.expired(self.clock);
-        let found = self
+        let mut found = self
             .searcher
             .search(&self.request, &expired)
             .map_err(|failed| error::query(&failed))?;
+        // They fall: behind the first that is trimmed all are.
+        let kept = found
+            .offsets
+            .partition_point(|offset| *offset >= self.first_offset);
+        if kept < found.offsets.len() {
+            found.offsets.truncate(kept);
+            (found.more, found.complete) = (false, true);
+        }
         let mut page = Page {
             hits: Vec::with_capacity(found.offsets.len()),
-            indexed_next_offset: found.next_offset,
+            // Below the first offset there is nothing to find: also an index that never held it covers it.
+            indexed_next_offset: found.next_offset.max(self.first_offset),
             complete: found.complete,
             next_before_offset: None,
         };

@@ -8,7 +8,7 @@ const HOUR: i64 = 3_600_000_000_000;
 
 fn state() -> State {
     let mut state = State::default();
-    state.create_log("a", 1);
+    state.create_log("a", 1, Retention::default()).unwrap();
     state
 }
 
@@ -175,11 +175,12 @@ fn append_time_never_falls() {
 #[test]
 fn a_log_is_created_once() {
     let mut state = state();
+    let forever = Retention::default();
     assert_eq!(
-        state.create_log("a", 9),
-        (state.log(LogId(1)).unwrap().clone(), false)
+        state.create_log("a", 9, forever),
+        Ok((state.log(LogId(1)).unwrap().clone(), false))
     );
-    let (b, created) = state.create_log("b", 9);
+    let (b, created) = state.create_log("b", 9, forever).unwrap();
     assert!(created);
     assert_eq!(b.id, LogId(2));
     assert_eq!(
@@ -189,4 +190,78 @@ fn a_log_is_created_once() {
         }),
         Err(Refusal::LogNotFound)
     );
+}
+
+#[test]
+fn a_delayed_trim_never_moves_a_first_offset_back() {
+    let mut state = state();
+    state.apply_batch(&batch(10)).unwrap();
+    assert_eq!(state.trim_to(LogId(1), 7).unwrap().first_offset, 7);
+    assert_eq!(state.trim_to(LogId(1), 3).unwrap().first_offset, 7);
+    assert_eq!(state.log(LogId(1)).unwrap().first_offset, 7);
+}
+
+#[test]
+fn a_trim_beyond_the_end_is_refused_and_changes_nothing() {
+    let mut state = state();
+    state.apply_batch(&batch(10)).unwrap();
+    let before = state.clone();
+    assert_eq!(
+        state.trim_to(LogId(1), 11),
+        Err(LogRefusal::OffsetOutOfRange { next_offset: 10 })
+    );
+    assert_eq!(state, before);
+    assert_eq!(state.trim_to(LogId(1), 10).unwrap().first_offset, 10);
+    assert_eq!(state.trim_to(LogId(9), 0), Err(LogRefusal::LogNotFound));
+}
+
+#[test]
+fn a_deleted_logs_number_is_never_used_again_and_its_name_begins_at_0() {
+    let mut state = state();
+    state.apply_batch(&from(7, 0, 0)).unwrap();
+    assert_eq!(state.delete_log(LogId(1)).unwrap().name, "a");
+    assert_eq!(state.apply_batch(&batch(1)), Err(Refusal::LogNotFound));
+    assert_eq!(state.delete_log(LogId(1)), Err(LogRefusal::LogNotFound));
+    assert_eq!(
+        state.alter_log(LogId(1), Some(1), None),
+        Err(LogRefusal::LogNotFound)
+    );
+    let (again, created) = state.create_log("a", 2, Retention::default()).unwrap();
+    assert!(created);
+    assert_eq!(
+        (again.id, again.first_offset, again.next_offset),
+        (LogId(2), 0, 0)
+    );
+    assert_eq!(state.producers, 0, "its producers went with it");
+}
+
+#[test]
+fn altering_leaves_what_is_not_named_and_0_keeps_for_ever() {
+    let mut state = state();
+    let set = |age, bytes| Retention {
+        max_age_ms: age,
+        max_bytes: bytes,
+    };
+    let mut alter = |age, bytes| state.alter_log(LogId(1), age, bytes).unwrap().retention;
+    assert_eq!(alter(Some(5), None), set(Some(5), None));
+    assert_eq!(alter(None, Some(9)), set(Some(5), Some(9)));
+    assert_eq!(alter(Some(0), None), set(None, Some(9)));
+    assert_eq!(alter(None, None), set(None, Some(9)));
+}
+
+#[test]
+fn all_logs_together_remember_a_bounded_number_of_producers() {
+    let mut state = state();
+    state.create_log("b", 1, Retention::default()).unwrap();
+    state.producers = PRODUCERS_TOTAL_MAX;
+    let refused = state.apply_batch(&from(7, 0, 0));
+    assert_eq!(refused, Err(Refusal::TooManyProducersInAll));
+    state.producers = PRODUCERS_TOTAL_MAX - 1;
+    state.apply_batch(&from(7, 0, 0)).unwrap();
+    let refused = state.apply_batch(&BatchHeader {
+        log: LogId(2),
+        ..from(8, 0, 0)
+    });
+    assert_eq!(refused, Err(Refusal::TooManyProducersInAll));
+    assert!(!state.apply_batch(&from(7, 0, 1)).unwrap().duplicate);
 }
