@@ -329,6 +329,11 @@ async fn a_producer_that_retries_is_exactly_once_through_kills_snapshot_installs
     .await;
     stop.send_replace(true);
     let next = appends.await??;
+    until("what is over the bound is trimmed", async || {
+        let log = client.log_info(LOG).await.expect("it is there");
+        (log.next_offset - log.first_offset) * RECORD as u64 <= 24 << 20
+    })
+    .await;
     are_identical(&stage.cluster).await;
     has_the_newest(&stage.cluster, LOG, next).await
 }
