@@ -76,14 +76,17 @@ impl Progress {
         *self.acked.borrow()
     }
 
-    /// Returns once so many more were acknowledged than when it was called.
+    /// Returns once so many more were acknowledged than when it was called. A slow cluster is waited for, one that
+    /// acknowledges nothing any more is not.
     pub async fn wait_for_more(&self, appends: u64) -> Result<()> {
         let mut watch = self.acked.subscribe();
-        let goal = *watch.borrow() + appends;
-        timeout(PATIENCE, watch.wait_for(|acked| *acked >= goal))
-            .await
-            .with_context(|| format!("{} of {goal} appends were acknowledged", self.acked()))?
-            .context("the run is over")?;
+        let goal = self.acked() + appends;
+        while self.acked() < goal {
+            timeout(PATIENCE, watch.changed())
+                .await
+                .with_context(|| format!("{} of {goal} appends were acknowledged", self.acked()))?
+                .context("the run is over")?;
+        }
         Ok(())
     }
 }
