@@ -71,6 +71,8 @@ pub struct Config {
     pub bootstrap_expect: usize,
     /// Bytes per second that scrubbing reads; 0: it is off.
     pub scrub_rate: u64,
+    /// Connections of clients.
+    pub client_connections_max: usize,
     /// The log engine.
     pub log: LogConfig,
     /// Consensus.

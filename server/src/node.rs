@@ -237,7 +237,8 @@ impl Node {
         };
         let removed = watch_for_removal(group.clone(), discovery, stop.clone());
         finish_changes(group.clone(), stop.clone());
-        let (client_server, health) = serve_clients(&services, ports.client, clock, stop).await;
+        let (client_server, health) =
+            serve_clients(&services, ports.client, config.client_connections_max, stop).await;
         let servers = vec![client_server, peer_server];
         Ok(Self {
             info,

@@ -4,6 +4,7 @@ use clap::{ArgMatches, Command};
 use inkstone_server::clock::Clock;
 use inkstone_server::config::Config;
 use inkstone_server::node::{Leave, Node};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::shutdown::Shutdown;
 use crate::cli::{EXIT_CODES, Failure, block_on, configuration, output, start_logging};
@@ -28,7 +29,21 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (config, _) = configuration::load(matches)?;
     start_logging(matches, LOG_LEVEL)?;
+    raise_files_max();
     block_on(|shutdown| serve(config, shutdown))
+}
+
+/// Takes as many file descriptors as the system gives without being asked twice: every connection and every index
+/// file takes one, and the usual soft bound of 1,024 is for programs of another age.
+fn raise_files_max() {
+    let bounds = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: bounds.maximum,
+        ..bounds
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, files_max = bounds.current, "the bound of open files stays as it is");
+    }
 }
 
 async fn serve(config: Config, shutdown: Shutdown) -> Result<(), Failure> {

@@ -32,7 +32,7 @@ const fn key(
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 18] = [
+pub const KEYS: [Key; 19] = [
     key(
         "data_dir",
         "data-dir",
@@ -88,6 +88,13 @@ pub const KEYS: [Key; 18] = [
         "INKSTONE_SCRUB_RATE",
         "BYTES",
         "Bytes per second that are read to find damaged segments; 0: none [default: 8MiB]",
+    ),
+    key(
+        "client_connections_max",
+        "client-connections-max",
+        "INKSTONE_CLIENT_CONNECTIONS_MAX",
+        "N",
+        "Connections of clients; for a further one an idle one makes room [default: 2048]",
     ),
     key(
         "log.segment_size",

@@ -159,6 +159,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
         bootstrap_expect: bootstrap_expect(&field("bootstrap_expect"), &seeds)?,
         seeds,
         scrub_rate: field("scrub_rate").size(8 * MIB, (0, 16 * GIB))?,
+        client_connections_max: client_connections_max(&field("client_connections_max"))?,
         log: log(&field)?,
         raft: raft(&field)?,
         search: SearchConfig {
@@ -191,6 +192,11 @@ fn bootstrap_expect(field: &Field<'_>, seeds: &[String]) -> Result<usize, Config
         return Err(field.wrong(expect.to_string(), allowed));
     }
     Ok(usize::try_from(expect).unwrap_or(NODES_MAX))
+}
+
+fn client_connections_max(field: &Field<'_>) -> Result<usize, ConfigError> {
+    let connections = field.number(2_048, (1, 65_536))?;
+    Ok(usize::try_from(connections).unwrap_or(usize::MAX))
 }
 
 fn raft<'a>(field: &impl Fn(&'static str) -> Field<'a>) -> Result<RaftConfig, ConfigError> {
@@ -296,6 +302,9 @@ fn value_of(config: &Config, key: &Key) -> Option<Value> {
             Value::Integer(i64::try_from(config.bootstrap_expect).unwrap_or(i64::MAX))
         }
         "scrub_rate" => size(config.scrub_rate),
+        "client_connections_max" => {
+            Value::Integer(i64::try_from(config.client_connections_max).unwrap_or(i64::MAX))
+        }
         "log.segment_size" => size(config.log.segment_size),
         "log.tail_size" => size(config.log.tail_size as u64),
         "log.free_size_min" => size(config.log.free_size_min),

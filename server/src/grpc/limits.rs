@@ -6,15 +6,15 @@
 //!
 //! | what | how much | MiB |
 //! |---|---|---|
-//! | connections | 512, each a window of 128 KiB and 64 KiB for HTTP/2's own buffers, tables and a task | 96 |
-//! | open requests | 512 x 8 + 2,048, each 16 KiB for a task, a stream and headers | 96 |
+//! | connections | `client_connections_max`, 2,048: each a window of 128 KiB and 64 KiB for HTTP/2's own buffers, tables and a task | 384 |
+//! | open requests | 2,048 x 2 + 2,048, each 16 KiB for a task, a stream and headers | 96 |
 //! | of each, a piece that waits for room | 6,144 x 16 KiB (a frame) | 96 |
 //! | requests on their way in | two rooms, by what they take when decoded | 80 |
 //! | appends on their way to the group | `APPENDS_SIZE_MAX`, the same | 72 |
 //! | appends in flight in the group | `APPENDS_IN_FLIGHT_SIZE_MAX` | 64 |
 //! | reads' answers | 24 MiB as read; as messages and encoded, too: three times | 72 |
 //! | searches and lists | 12, each at most 2 MiB twice (as a message, and encoded) | 48 |
-//! | | | **624** |
+//! | | | **912** |
 //!
 //! Not one client can reach it alone: of open requests it has [`PLACES`] and its own [`CONNECTION_PLACES`]. The rows can't
 //! all be full at once either: what is appended leaves one when it enters the next. Searches that a leader passes on to
@@ -26,9 +26,6 @@ use inkstone_storage::limits::BATCH_SIZE_MAX;
 
 use crate::grpc::weight::weight_max;
 
-/// Connections of clients. A further one takes the place of the one that has been idle longest; if none is idle, its
-/// requests are refused.
-pub const CLIENT_CONNECTIONS_MAX: usize = 512;
 /// Connections of other nodes: four of each are usual. They have places of their own, so that clients can't lock peers out.
 pub const PEER_CONNECTIONS_MAX: usize = 128;
 /// Connections beyond those, for which there is only a refusal: still further ones are closed without a word.
@@ -52,7 +49,7 @@ pub const SEND_BUFFER_SIZE: usize = 64 << 10;
 /// Requests and streams that one connection may have open.
 pub const CONNECTION_STREAMS_MAX: u32 = 1_024;
 /// Requests that one connection may have open whatever others have.
-pub(crate) const CONNECTION_PLACES: usize = 8;
+pub(crate) const CONNECTION_PLACES: usize = 2;
 /// Requests that all clients' connections may have open beyond those.
 pub(crate) const PLACES: usize = 2_048;
 /// The same for other nodes, which pass on what their clients ask.

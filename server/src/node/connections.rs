@@ -22,9 +22,9 @@ use crate::clock::Clock;
 use crate::grpc::connection::{Connection, End, Welcome};
 use crate::grpc::front::Front;
 use crate::grpc::limits::{
-    CLIENT_CONNECTION_WINDOW, CLIENT_CONNECTIONS_MAX, CLIENT_STREAM_WINDOW, CONNECTION_STREAMS_MAX,
-    GREETING_TIMEOUT, HEADERS_SIZE_MAX, PEER_CONNECTION_WINDOW, PEER_CONNECTIONS_MAX,
-    PEER_STREAM_WINDOW, REFUSED_CONNECTION_TIMEOUT, REFUSED_CONNECTIONS_MAX, SEND_BUFFER_SIZE,
+    CLIENT_CONNECTION_WINDOW, CLIENT_STREAM_WINDOW, CONNECTION_STREAMS_MAX, GREETING_TIMEOUT,
+    HEADERS_SIZE_MAX, PEER_CONNECTION_WINDOW, PEER_CONNECTIONS_MAX, PEER_STREAM_WINDOW,
+    REFUSED_CONNECTION_TIMEOUT, REFUSED_CONNECTIONS_MAX, SEND_BUFFER_SIZE,
 };
 
 /// What every HTTP/2 connection begins with.
@@ -46,14 +46,16 @@ pub(super) struct Rules {
 }
 
 /// For the clients' port.
-pub(super) const CLIENTS: Rules = Rules {
-    connections_max: CLIENT_CONNECTIONS_MAX,
-    bound: "client_connections_max",
-    stream_window: CLIENT_STREAM_WINDOW,
-    connection_window: CLIENT_CONNECTION_WINDOW,
-    streams_max: CONNECTION_STREAMS_MAX,
-    keepalive: Duration::from_secs(20),
-};
+pub(super) const fn clients(connections_max: usize) -> Rules {
+    Rules {
+        connections_max,
+        bound: "client_connections_max",
+        stream_window: CLIENT_STREAM_WINDOW,
+        connection_window: CLIENT_CONNECTION_WINDOW,
+        streams_max: CONNECTION_STREAMS_MAX,
+        keepalive: Duration::from_secs(20),
+    }
+}
 
 /// For the other nodes' port.
 pub(super) const PEERS: Rules = Rules {

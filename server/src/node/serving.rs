@@ -11,12 +11,15 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use super::connections::{CLIENTS, PEERS, Port};
+use super::connections::{PEERS, Port, clients};
 use crate::clock::Clock;
 use crate::grpc::front::Front;
 use crate::grpc::peer::PeerService;
 use crate::grpc::quarantined::{self, Quarantined};
 use crate::grpc::{self, Services};
+
+/// Connections to a node that only says that it is in quarantine.
+const QUARANTINE_CONNECTIONS_MAX: usize = 512;
 
 /// A server that runs until it is told to stop.
 pub(super) type Serving = JoinHandle<()>;
@@ -46,7 +49,12 @@ pub(super) async fn serve_quarantined(
     left: watch::Receiver<bool>,
 ) -> Serving {
     let routes = quarantined::client_routes(quarantined).await;
-    let port = Port::new(CLIENTS, Front::for_clients(routes), clock, left);
+    let port = Port::new(
+        clients(QUARANTINE_CONNECTIONS_MAX),
+        Front::for_clients(routes),
+        clock,
+        left,
+    );
     tokio::spawn(port.serve(listener))
 }
 
@@ -54,10 +62,11 @@ pub(super) async fn serve_quarantined(
 pub(super) async fn serve_clients(
     services: &Services,
     listener: TcpListener,
-    clock: Clock,
+    connections_max: usize,
     stop: watch::Receiver<bool>,
 ) -> (Serving, HealthReporter) {
     let (routes, health) = grpc::client_routes(services).await;
-    let port = Port::new(CLIENTS, Front::for_clients(routes), clock, stop);
+    let front = Front::for_clients(routes);
+    let port = Port::new(clients(connections_max), front, services.clock, stop);
     (tokio::spawn(port.serve(listener)), health)
 }

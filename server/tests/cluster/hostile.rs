@@ -30,7 +30,7 @@ impl Scene {
     async fn open() -> Self {
         let options = ClusterOptions {
             nodes: 1,
-            tables: "[log]\ntail_size = \"4MiB\"\n[search]\nenabled = false\n".to_owned(),
+            tables: "client_connections_max = 512\n[log]\ntail_size = \"4MiB\"\n[search]\nenabled = false\n".to_owned(),
             ..ClusterOptions::new(binary())
         };
         let mut stage = Stage::open_with(options).await;
