@@ -155,7 +155,12 @@ impl Client {
             async move { logs(channel).append(request).await }
         };
         let answer = self.core.call_attempts(call, attempts, append).await?;
-        Ok(answer.into_inner().into())
+        let answer = answer.into_inner();
+        if let Some(leader) = &answer.leader {
+            // It was passed on: the next one goes there directly.
+            self.core.route.leads(&leader.client_address);
+        }
+        Ok(answer.into())
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::client::Routing;
@@ -19,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Connections to servers that hints named, beside the configured ones.
 const HINTED_MAX: usize = 32;
+/// How long a leader that could not be reached is left to other servers.
+const UNREACHABLE_FOR: Duration = Duration::from_secs(5);
 /// Bytes that may be on their way in one read: a batch of records, and room for a second one.
 const STREAM_WINDOW_SIZE: u32 = 4 << 20;
 
@@ -53,6 +56,18 @@ struct State {
     /// The server of the list that is asked next.
     current: usize,
     channels: HashMap<String, Channel>,
+    /// A leader that could not be reached, and when: hints that name it are not followed for a while. Another server
+    /// may reach it, and passes appends on.
+    unreachable: Option<(String, Instant)>,
+}
+
+impl State {
+    /// Whether a hint at that address is worth following now.
+    fn may_be_reached(&self, address: &str) -> bool {
+        self.unreachable
+            .as_ref()
+            .is_none_or(|(lost, since)| lost != address || since.elapsed() > UNREACHABLE_FOR)
+    }
 }
 
 impl Route {
@@ -105,11 +120,17 @@ impl Route {
         Ok(Target { address, channel })
     }
 
-    /// Remembers where the leader is said to be.
-    pub(crate) fn leads(&self, address: &str) {
-        if self.routing == Routing::Any && endpoint(address).is_ok() {
-            self.state.lock().leader = Some(address.to_owned());
+    /// Remembers where the leader is said to be. Whether that is worth going there now.
+    pub(crate) fn leads(&self, address: &str) -> bool {
+        if self.routing != Routing::Any || endpoint(address).is_err() {
+            return false;
         }
+        let mut state = self.state.lock();
+        let reachable = state.may_be_reached(address);
+        if reachable {
+            state.leader = Some(address.to_owned());
+        }
+        reachable
     }
 
     /// Draws the conclusion from a try at `address` that failed.
@@ -125,6 +146,9 @@ impl Route {
         let mut state = self.state.lock();
         if state.leader.as_deref() == Some(address) {
             state.leader = None;
+            if matches!(failure, Failure::NotSent { .. }) {
+                state.unreachable = Some((address.to_owned(), Instant::now()));
+            }
         }
         if self
             .servers
@@ -206,6 +230,17 @@ mod tests {
         assert_eq!(route.pick(Aim::Any).unwrap().address, "a:1");
         route.failed("c:1", &not_sent());
         assert_eq!(route.pick(Aim::Leader).unwrap().address, "a:1");
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_cannot_be_reached_is_left_to_other_servers_for_a_while() {
+        let route = route(Routing::Any);
+        assert!(route.leads("c:1"));
+        route.failed("c:1", &not_sent());
+        assert!(!route.leads("c:1"), "it was just lost");
+        assert_eq!(route.pick(Aim::Leader).unwrap().address, "a:1");
+        assert!(route.leads("d:1"), "another one may lead now");
+        assert_eq!(route.pick(Aim::Leader).unwrap().address, "d:1");
     }
 
     #[tokio::test]

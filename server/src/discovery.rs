@@ -181,6 +181,15 @@ impl Discovery {
         Ok(())
     }
 
+    fn is_compatible(&self, Answer { address, response }: &Answer) -> bool {
+        let spoken = Spoken::from_wire(response.versions.as_ref());
+        let common = self.versions.own().common(&spoken);
+        if let Err(refused) = &common {
+            tracing::warn!(%address, %refused, "a node of another release is left out");
+        }
+        common.is_ok()
+    }
+
     /// Nodes that ask to be in this cluster and are no members.
     pub fn waiting(&self, is_member: impl Fn(u64) -> bool) -> Vec<NodeInfo> {
         let now = self.clock.instant();
@@ -198,7 +207,11 @@ impl Discovery {
             let response = self.ask(client).await?;
             Some(Answer { address, response })
         });
-        let answers: Vec<Answer> = join_all(asked).await.into_iter().flatten().collect();
+        let mut answers: Vec<Answer> = join_all(asked).await.into_iter().flatten().collect();
+        if member_since.is_some() {
+            // One member of a wrong release must not keep the others from coming back.
+            answers.retain(|answer| self.is_compatible(answer));
+        }
         self.check_versions(&answers)?;
         let mut shared = self.shared.lock();
         shared.learn(&answers);

@@ -63,6 +63,14 @@ struct Connection {
     answers: Streaming<v1::AppendResponse>,
 }
 
+/// Why a connection was left that had not failed.
+enum Left {
+    /// Everything is answered, and the handle is gone.
+    Done,
+    /// Another server leads.
+    ForLeader,
+}
+
 /// What woke the task.
 enum Event {
     Answer(std::result::Result<Option<v1::AppendResponse>, tonic::Status>),
@@ -96,8 +104,15 @@ impl Driver {
         while self.wait_for_work().await {
             self.client.core.find_leader().await;
             let before = self.answered();
-            let Err((failure, target)) = self.connection().await else {
-                return;
+            let (failure, target) = match self.connection().await {
+                Ok(Left::Done) => return,
+                Ok(Left::ForLeader) => {
+                    // What is on the way may take effect: it is sent again, under the same sequences.
+                    self.mark_lost(None);
+                    attempts = None;
+                    continue;
+                }
+                Err(failed) => failed,
             };
             if let Some(target) = target {
                 self.client.core.route.failed(&target.address, &failure);
@@ -116,7 +131,7 @@ impl Driver {
             } else {
                 tries
             };
-            self.mark_lost(&failure);
+            self.mark_lost(Some(&failure));
             match tries.judge(failure, Instant::now(), rand::random()) {
                 Verdict::Again(wait) => sleep(wait).await,
                 Verdict::Answer(error) => return self.fail(&error),
@@ -163,13 +178,14 @@ impl Driver {
         });
     }
 
-    /// Connects, sends what is unanswered, and goes on until all is done (`Ok`) or the connection has failed.
-    async fn connection(&mut self) -> std::result::Result<(), (Failure, Option<Target>)> {
+    /// Connects, sends what is unanswered, and goes on until all is done, until a server says that another one leads, or
+    /// until the connection has failed.
+    async fn connection(&mut self) -> std::result::Result<Left, (Failure, Option<Target>)> {
         let mut connection = self.open().await?;
         let mut progress = Instant::now();
         loop {
             if self.closed && self.unanswered.is_empty() {
-                return Ok(());
+                return Ok(Left::Done);
             }
             let waiting = !self.unanswered.is_empty();
             let patience = self.patience(progress);
@@ -181,7 +197,11 @@ impl Driver {
             let failure = match event {
                 Event::Answer(Ok(Some(answer))) => {
                     progress = Instant::now();
+                    let moved = self.is_elsewhere(&answer, &connection.target);
                     self.settle(answer);
+                    if moved {
+                        return Ok(Left::ForLeader);
+                    }
                     continue;
                 }
                 Event::Batch(batch) => {
@@ -203,6 +223,14 @@ impl Driver {
             };
             return Err((failure, Some(connection.target)));
         }
+    }
+
+    /// Whether the answer says that another server leads, and that one may be reached. A follower passes batches on one by
+    /// one: it serves, but slowly.
+    fn is_elsewhere(&self, answer: &v1::AppendResponse, target: &Target) -> bool {
+        let leader = answer.leader.as_ref().map(|leader| &leader.client_address);
+        leader
+            .is_some_and(|leader| *leader != target.address && self.client.core.route.leads(leader))
     }
 
     async fn open(&mut self) -> std::result::Result<Connection, (Failure, Option<Target>)> {
@@ -283,8 +311,8 @@ impl Driver {
     }
 
     /// The connection is gone: what was on it may have taken effect, but for a front batch that was refused.
-    fn mark_lost(&mut self, failure: &Failure) {
-        let refused = usize::from(matches!(failure, Failure::Refused { .. }));
+    fn mark_lost(&mut self, failure: Option<&Failure>) {
+        let refused = usize::from(matches!(failure, Some(Failure::Refused { .. })));
         for (place, batch) in self.unanswered.iter_mut().enumerate() {
             if batch.sent == Sent::Now {
                 batch.sent = if place < refused {

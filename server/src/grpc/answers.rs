@@ -35,8 +35,14 @@ struct Inner {
 #[derive(Default)]
 struct Holders {
     next: u64,
-    /// By age, the oldest first.
-    held: BTreeMap<u64, (Instant, Option<Connection>)>,
+    held: BTreeMap<u64, Holder>,
+}
+
+/// Who holds room.
+struct Holder {
+    /// When its answer was made: until then the room is held by this node's own work. `None`: it is not made yet.
+    made: Option<Instant>,
+    connection: Option<Connection>,
 }
 
 impl fmt::Debug for AnswerRoom {
@@ -71,6 +77,15 @@ impl Drop for Held {
 }
 
 impl Held {
+    /// The answer is made: from here on it is the client who takes its time.
+    fn made(&self) {
+        let inner = &self.room.inner;
+        let now = inner.clock.instant();
+        if let Some(holder) = inner.holders.lock().held.get_mut(&self.id) {
+            holder.made.get_or_insert(now);
+        }
+    }
+
     /// Gives back what is not needed after all.
     pub(crate) fn shrink(&mut self, size: usize) {
         let unneeded = self.permit.num_permits().saturating_sub(permits(size));
@@ -87,7 +102,9 @@ pub(crate) struct Carried {
 impl Carried {
     /// The answer that comes next takes this.
     pub(crate) fn put(&self, held: impl Into<Arc<Held>>) {
-        self.held.lock().push(held.into());
+        let held = held.into();
+        held.made();
+        self.held.lock().push(held);
     }
 
     /// All that the answers so far take.
@@ -125,8 +142,11 @@ impl AnswerRoom {
         let mut holders = self.inner.holders.lock();
         let id = holders.next;
         holders.next += 1;
-        let since = self.inner.clock.instant();
-        holders.held.insert(id, (since, connection.cloned()));
+        let holder = Holder {
+            made: None,
+            connection: connection.cloned(),
+        };
+        holders.held.insert(id, holder);
         drop(holders);
         Held {
             id,
@@ -139,11 +159,11 @@ impl AnswerRoom {
     fn cut_slowest(&self, patience: Duration) {
         let now = self.inner.clock.instant();
         let holders = self.inner.holders.lock();
-        let slow = holders
-            .held
-            .values()
-            .take_while(|(since, _)| now.saturating_duration_since(*since) >= patience);
-        for connection in slow.filter_map(|(_, connection)| connection.as_ref()) {
+        let slow = holders.held.values().filter(|holder| {
+            let made = holder.made;
+            made.is_some_and(|made| now.saturating_duration_since(made) >= patience)
+        });
+        for connection in slow.filter_map(|holder| holder.connection.as_ref()) {
             tracing::warn!("a client that does not read holds others back; its connection is cut");
             connection.cut();
         }
@@ -161,6 +181,7 @@ mod tests {
         let room = AnswerRoom::new(clock, 4 * PERMIT_SIZE);
         let slow = Connection::new(clock, Welcome::Served);
         let held = room.take(4 * PERMIT_SIZE, Some(&slow)).await;
+        held.made();
         let waits = room.take(PERMIT_SIZE, None);
         let cut = async {
             slow.ends(End::Now).await;

@@ -183,7 +183,10 @@ async fn forward(
     });
     message.set_timeout(deadline.remaining(services.clock));
     match services.group.peer(leader).forward_append(message).await {
-        Ok(response) => Ok(response.into_inner()),
+        Ok(response) => Ok(AppendResponse {
+            leader: Some(leader.clone()),
+            ..response.into_inner()
+        }),
         Err(status) => Err(error::forwarded_write(status, leader)),
     }
 }

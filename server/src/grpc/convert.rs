@@ -246,6 +246,7 @@ pub(crate) fn record_size(record: &Record) -> usize {
 /// An append's answer.
 pub(crate) fn receipt(receipt: Receipt) -> AppendResponse {
     AppendResponse {
+        leader: None,
         first_offset: receipt.first_offset,
         next_offset: receipt.next_offset,
         append_time: receipt.append_time,

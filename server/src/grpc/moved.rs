@@ -19,7 +19,12 @@ pub(crate) fn notice(services: &Services, request: &HelloRequest) {
     let Some(known) = members.nodes.get(&node.id) else {
         return;
     };
-    if !ours || known == node {
+    if !ours {
+        return;
+    }
+    if known == node {
+        // What was heard before the membership knew is over.
+        services.group.reach_at(node);
         return;
     }
     // One at a time for each node: it says hello several times a second.

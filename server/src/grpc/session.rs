@@ -98,11 +98,16 @@ pub(crate) async fn run<R, A, F>(
     let (queue_tx, queue_rx) = mpsc::channel(SESSION_APPENDS_MAX);
     let mut taker = pin!(take(requests, size, begin, stopped, queue_tx, alone_wait));
     let mut answerer = pin!(answer(queue_rx, answers));
-    // One task polls both, the answerer first: after a failure the taker is not polled again.
+    // One task polls both, the answerer first: after a failure the taker is not polled again. When the taker has ended,
+    // what is under way is answered; who does not read that is left after a while.
     tokio::select! {
         biased;
         () = &mut answerer => {}
-        () = &mut taker => answerer.await,
+        () = &mut taker => {
+            if timeout(alone_wait, answerer).await.is_err() {
+                tracing::debug!("a session's last answers were not read");
+            }
+        }
     }
 }
 
@@ -129,7 +134,11 @@ async fn take<R, A, F>(
                 None => return,
             },
         };
-        let room = bounds.room(request.as_ref().map_or(0, &size)).await;
+        let size = request.as_ref().map_or(0, &size);
+        // A client that does not read its answers must not hold what it has sent for ever: others wait for that room.
+        let Ok(room) = timeout(alone_wait, bounds.room(size)).await else {
+            return;
+        };
         let step = match request {
             Ok(request) => begin(request).await,
             Err(status) => Step::Refused(status),

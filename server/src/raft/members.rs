@@ -299,7 +299,8 @@ impl Group {
 
     /// Whether this node leads a cluster that stands between two sets of voters, both agreed.
     pub fn is_half_changed(&self) -> bool {
-        let metrics = self.inner.raft.metrics();
+        // The same channel whose changes `leader_change` tells: another one may be a step behind.
+        let metrics = self.inner.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let effective = &metrics.membership_config;
         metrics.state == openraft::ServerState::Leader

@@ -459,6 +459,8 @@ impl Group {
     /// This node's own row of the cluster's status; `indexed_index` and `scrub` are left for the caller to fill.
     pub fn node_status(&self) -> v1::NodeStatus {
         let log = self.inner.log.state();
+        // Before the look at the metrics: two looks at a time, with Raft between them that wants to write, never end.
+        let voter = self.membership().is_voter(self.inner.node_id);
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         let index = |id: Option<inkstone_storage::types::EntryId>| id.map_or(0, |id| id.index);
@@ -484,7 +486,7 @@ impl Group {
             log_bytes: log.disk_size,
             chain_crc: log.chain_crc,
             scrub: None,
-            voter: self.membership().is_voter(self.inner.node_id),
+            voter,
             progress: None,
             oldest_protocol: self.versions().own().oldest,
             newest_protocol: self.versions().own().newest,

@@ -141,8 +141,18 @@ impl Repairer {
     }
 
     /// Repairs the sealed segment that holds the entry at `index`, as far as the other members have what it lacks. One at
-    /// a time: the others wait.
+    /// a time: the others wait. A caller that goes away does not end it, nor its turn: what is being written is written.
     pub async fn repair(&self, index: u64) -> Repaired {
+        let repairer = self.clone();
+        let work = tokio::spawn(async move { repairer.repair_in_turn(index).await });
+        work.await.unwrap_or_else(|lost| Repaired {
+            entries: 0,
+            lacking: Some(lost.to_string()),
+            failed_here: true,
+        })
+    }
+
+    async fn repair_in_turn(&self, index: u64) -> Repaired {
         let _turn = self.inner.turn.lock().await;
         let repaired = self.repair_alone(index).await;
         let repaired = repaired.unwrap_or_else(|why| Repaired {

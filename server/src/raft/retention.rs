@@ -13,16 +13,19 @@ use inkstone_storage::log::{Extent, Log, LogExtent};
 use inkstone_storage::types::LogId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::plan::AppendTimes;
 use crate::blocking::Blocking;
+use crate::raft::state::State;
 use crate::raft::{Group, Leader, LogInfo, snapshot};
 
 /// Logs that one entry trims.
 const TRIMS_MAX: usize = 10_000;
 /// One reader, and nobody who waits for it.
 const READERS: usize = 1;
+/// How long a trim may take to be agreed on.
+const TRIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps the group's logs within their retention, looking once in every `every`, until it stops.
 pub fn keep_within_retention(
@@ -40,11 +43,14 @@ pub fn keep_within_retention(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+            let turn = async {
+                ticks.tick().await;
+                task.turn().await;
+            };
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = turn => {}
                 () = stopped => return,
             }
-            task.turn().await;
         }
     })
 }
@@ -73,10 +79,13 @@ impl Retaining {
         let Ok(holdings) = self.blocking.run(look).await else {
             return;
         };
-        if self.group.leader() == Leader::Here {
-            self.trim(&holdings).await;
-        }
+        // First: a leader without a majority, whose proposals end nowhere, has a disk that fills, too.
         self.purge(&holdings.sealed).await;
+        if self.group.leader() == Leader::Here
+            && timeout(TRIM_TIMEOUT, self.trim(&holdings)).await.is_err()
+        {
+            tracing::debug!("logs may not be trimmed yet; the next look tells");
+        }
     }
 
     /// Proposes what the logs' bounds ask for.
@@ -144,10 +153,12 @@ impl Retaining {
 
     /// Lets the segments go in which nothing is left.
     async fn purge(&self, sealed: &[Extent]) {
+        // The state is this old, or newer: of a segment that is not applied here yet it can't tell what is dead.
+        let applied = self.group.applied().index();
+        let known = sealed.partition_point(|segment| segment.last <= applied);
         let boundary = {
             let state = self.group.inner.state.read();
-            let first_offset = |id| state.log(id).map(|log| log.first_offset);
-            plan::boundary(sealed, first_offset)
+            plan::boundary(&sealed[..known], |id| first_offset(&state, id))
         };
         let Some(boundary) = boundary else {
             return;
@@ -161,6 +172,16 @@ impl Retaining {
         if let Err(fatal) = self.group.raft().trigger().snapshot().await {
             tracing::debug!(%fatal, "raft has stopped: nothing is purged any more");
         }
+    }
+}
+
+/// The first offset that a log still has; `None`: it was deleted. One that the state has not heard of yet is created in an
+/// entry that is not applied yet: numbers are never used again.
+fn first_offset(state: &State, id: LogId) -> Option<u64> {
+    match state.log(id) {
+        Some(log) => Some(log.first_offset),
+        None if id.0 < state.next_log_id() => None,
+        None => Some(0),
     }
 }
 
@@ -180,5 +201,18 @@ fn read_times(log: &Log, boundary: u64, logs: &[LogId]) -> AppendTimes {
             tracing::warn!(%error, boundary, "this checkpoint can't be read: age is judged without it");
             AppendTimes::new()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_not_created_yet_is_not_taken_for_a_deleted_one() {
+        // The next log gets the number 7: 6 was deleted, 7 is created in an entry that is not applied yet.
+        let state = State::new(7);
+        assert_eq!(first_offset(&state, LogId(6)), None);
+        assert_eq!(first_offset(&state, LogId(7)), Some(0));
     }
 }

@@ -41,11 +41,21 @@ struct Taken {
 }
 
 impl Taken {
+    /// Nanoseconds since then, by the monotonic clock.
+    fn passed(self, at: Instant) -> i64 {
+        let passed = at.saturating_duration_since(self.at).as_nanos();
+        i64::try_from(passed).unwrap_or(i64::MAX)
+    }
+
+    /// What the time would be if it had gone on as the monotonic clock did.
+    fn steady(self, at: Instant) -> i64 {
+        self.time.saturating_add(self.passed(at))
+    }
+
     /// The time when the clock reads `wall`.
     fn next(self, at: Instant, wall: i64) -> Self {
-        let passed = at.saturating_duration_since(self.at).as_nanos();
-        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
-        let steady = self.time.saturating_add(passed);
+        let passed = self.passed(at);
+        let steady = self.steady(at);
         let believed = steady.saturating_add(if self.ahead > 0 { 0 } else { JUMP_MAX });
         let time = if wall <= believed {
             wall
@@ -89,11 +99,16 @@ impl GroupTime {
         now.time
     }
 
-    /// A leader says that it is this late.
+    /// A leader says that it is this late. One that has not asked its followers since it leads again says how late it
+    /// was when it led before: what is far behind the time that has passed here is not believed.
     pub(crate) fn hear(&self, time: i64) {
         let at = self.clock.instant();
-        if time != 0 {
-            *self.last.lock() = Some(Taken { at, time, ahead: 0 });
+        if time == 0 {
+            return;
+        }
+        let mut last = self.last.lock();
+        if last.is_none_or(|last| last.steady(at).saturating_sub(time) <= JUMP_MAX) {
+            *last = Some(Taken { at, time, ahead: 0 });
         }
     }
 }
@@ -165,5 +180,13 @@ mod tests {
         let day_ago = time.clock.unix_nanos() - 24 * HOUR;
         time.hear(day_ago);
         assert!(time.now() < day_ago + HOUR);
+    }
+
+    #[test]
+    fn what_a_leader_said_of_long_ago_is_not_believed() {
+        let time = GroupTime::new(Clock::system());
+        let now = time.now();
+        time.hear(now - 24 * HOUR);
+        assert!(time.now() >= now, "it fell back");
     }
 }

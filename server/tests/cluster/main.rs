@@ -11,6 +11,7 @@ mod damage_refused;
 mod dev;
 mod failed;
 mod faults;
+mod forward;
 mod full;
 mod heal;
 mod hostile;

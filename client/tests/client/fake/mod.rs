@@ -148,7 +148,7 @@ impl State {
             return match found {
                 Some((_, receipt)) => Ok(v1::AppendResponse {
                     duplicate: true,
-                    ..*receipt
+                    ..receipt.clone()
                 }),
                 None => Err(status(
                     Code::FailedPrecondition,
@@ -168,7 +168,9 @@ impl State {
             };
         }
         state.next = producer.sequence + 1;
-        state.receipts.push_back((producer.sequence, receipt));
+        state
+            .receipts
+            .push_back((producer.sequence, receipt.clone()));
         if state.receipts.len() > 16 {
             state.receipts.pop_front();
         }
@@ -190,6 +192,7 @@ impl Log {
         }
         let next_offset = self.records.len() as u64;
         v1::AppendResponse {
+            leader: None,
             first_offset,
             next_offset,
             append_time: 1,
