@@ -355,10 +355,10 @@ async fn the_status_says_when_a_node_was_scrubbed_and_what_is_damaged() {
     let text = status("text").await;
     let lines: Vec<&str> = text.lines().collect();
     let ends = [
-        "0.1.0 2023-11-14T22:15:00Z 3",
-        "0.1.0 42% 0",
-        "0.1.0 off 0",
-        "0.1.0 - -",
+        "0.1.0 2023-11-14T22:15:00Z 3 - -",
+        "0.1.0 42% 0 - -",
+        "0.1.0 off 0 - -",
+        "0.1.0 - - - -",
     ];
     for (line, end) in lines.iter().zip(ends) {
         assert!(line.ends_with(end), "{line}");
