@@ -16,9 +16,9 @@
 //! | searches and lists | 12, each at most 2 MiB twice (as a message, and encoded) | 48 |
 //! | | | **912** |
 //!
-//! Not one client can reach it alone: of open requests it has [`PLACES`] and its own [`CONNECTION_PLACES`]. The rows can't
+//! Not one client can reach it alone: of open requests it has `PLACES` and its own `CONNECTION_PLACES`. The rows can't
 //! all be full at once either: what is appended leaves one when it enters the next. Searches that a leader passes on to
-//! a follower are bounded by [`FORWARDS_MAX`], 2 MiB each.
+//! a follower are bounded by `FORWARDS_MAX`, 2 MiB each.
 
 use std::time::Duration;
 
