@@ -7,7 +7,7 @@
 //! sender. Must not know: what the bytes say.
 //!
 //! A node knows one address of each other node, so a relay stands in front of each *target*; who dials is found out by
-//! the connection's source port, of which the kernel knows the process ([`dialer`]). So nothing is asked of the nodes but
+//! the connection's source port, of which the kernel knows the process (`dialer`). So nothing is asked of the nodes but
 //! to advertise the relay's address, and every directed edge can be held alone.
 
 mod dialer;
