@@ -1,7 +1,6 @@
 //! NATS with `JetStream`: three nodes, a stream of three replicas in files. A batch is so many messages whose acknowledgements
 //! are awaited together.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -32,10 +31,11 @@ impl Nats {
         for _ in 0..NODES {
             listens.push((ports::free()?, ports::free()?));
         }
-        let mut routes = String::new();
-        for (_, cluster) in &listens {
-            write!(routes, "nats://127.0.0.1:{cluster} ")?;
-        }
+        let routes: Vec<String> = listens
+            .iter()
+            .map(|(_, cluster)| format!("nats://127.0.0.1:{cluster}"))
+            .collect();
+        let routes = routes.join(", ");
         let mut nodes = Vec::new();
         for (node, (client, cluster)) in listens.iter().enumerate() {
             let own = dir.path().join(format!("n{node}"));
@@ -89,7 +89,7 @@ impl Nats {
     }
 
     pub(crate) async fn client(&self) -> Result<NatsClient> {
-        let client = async_nats::connect(self.addresses.join(",")).await?;
+        let client = async_nats::connect(&self.addresses).await?;
         Ok(NatsClient {
             jetstream: jetstream::new(client),
         })
