@@ -169,25 +169,16 @@ impl Discovery {
         }
     }
 
-    /// What each of those that answered speaks must have something in common with what this node does.
-    fn check_versions(&self, answers: &[Answer]) -> Result<(), Misplaced> {
-        for Answer { address, response } in answers {
-            let spoken = Spoken::from_wire(response.versions.as_ref());
-            if let Err(refused) = self.versions.own().common(&spoken) {
-                let address = address.clone();
-                return Err(Misplaced::Incompatible { address, refused });
-            }
-        }
-        Ok(())
-    }
-
-    fn is_compatible(&self, Answer { address, response }: &Answer) -> bool {
+    /// What a node that answered speaks must have something in common with what this one does.
+    fn check_version(&self, Answer { address, response }: &Answer) -> Result<(), Misplaced> {
         let spoken = Spoken::from_wire(response.versions.as_ref());
-        let common = self.versions.own().common(&spoken);
-        if let Err(refused) = &common {
-            tracing::warn!(%address, %refused, "a node of another release is left out");
+        match self.versions.own().common(&spoken) {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(Misplaced::Incompatible {
+                address: address.clone(),
+                refused,
+            }),
         }
-        common.is_ok()
     }
 
     /// Nodes that ask to be in this cluster and are no members.
@@ -210,9 +201,16 @@ impl Discovery {
         let mut answers: Vec<Answer> = join_all(asked).await.into_iter().flatten().collect();
         if member_since.is_some() {
             // One member of a wrong release must not keep the others from coming back.
-            answers.retain(|answer| self.is_compatible(answer));
+            answers.retain(|answer| {
+                let compatible = self.check_version(answer);
+                if let Err(refused) = &compatible {
+                    tracing::warn!(%refused, "a node of another release is left out");
+                }
+                compatible.is_ok()
+            });
+        } else {
+            answers.iter().try_for_each(|it| self.check_version(it))?;
         }
-        self.check_versions(&answers)?;
         let mut shared = self.shared.lock();
         shared.learn(&answers);
         let own = Own {

