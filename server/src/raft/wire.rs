@@ -140,8 +140,13 @@ pub(crate) fn entry_to_wire(entry: RaftEntry) -> peer::Entry {
     }
 }
 
-/// From protobuf, with the crc of the payload verified.
+/// For openraft, with the crc of the payload verified.
 pub(crate) fn entry_from_wire(entry: peer::Entry) -> Result<RaftEntry, Malformed> {
+    entry_from_store(store_entry_from_wire(entry)?)
+}
+
+/// For the store, with the crc of the payload verified.
+pub(crate) fn store_entry_from_wire(entry: peer::Entry) -> Result<Entry, Malformed> {
     let id = id_from_wire(required(entry.id, "entry.id")?);
     let kind = u8::try_from(entry.kind)
         .ok()
@@ -154,7 +159,7 @@ pub(crate) fn entry_from_wire(entry: peer::Entry) -> Result<RaftEntry, Malformed
             id.index, entry.payload_crc
         )));
     }
-    entry_from_store(Entry {
+    Ok(Entry {
         id,
         kind,
         payload: entry.payload,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use inkstone_proto::{peer_v1 as peer, v1};
 use inkstone_storage::error::{EntryIdentity, FaultyRange, Known};
 use inkstone_storage::limits::REPLICATION_SIZE_MAX;
-use inkstone_storage::types::{Entry, EntryKind};
+use inkstone_storage::types::Entry;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -317,22 +317,5 @@ fn absence(why: peer::Absence) -> &'static str {
 /// An entry with its payload byte for byte, its crc verified.
 fn entry_from_wire(fetched: peer::FetchedEntry) -> Result<Entry, Malformed> {
     let missing = || Malformed("the field `entry` is missing".to_owned());
-    let entry = fetched.entry.ok_or_else(missing)?;
-    let id = wire::id_from_wire(entry.id.ok_or_else(missing)?);
-    let kind = u8::try_from(entry.kind)
-        .ok()
-        .and_then(EntryKind::from_number)
-        .ok_or_else(|| Malformed(format!("entry {}: unknown kind {}", id.index, entry.kind)))?;
-    let crc = crc32fast::hash(&entry.payload);
-    if crc != entry.payload_crc {
-        return Err(Malformed(format!(
-            "entry {}: the payload's crc is {crc:08x}, expected {:08x}",
-            id.index, entry.payload_crc
-        )));
-    }
-    Ok(Entry {
-        id,
-        kind,
-        payload: entry.payload,
-    })
+    wire::store_entry_from_wire(fetched.entry.ok_or_else(missing)?)
 }
