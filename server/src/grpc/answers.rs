@@ -194,6 +194,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_is_not_cut_for_the_time_that_its_answer_takes_to_make() {
+        let clock = Clock::system();
+        let room = AnswerRoom::new(clock, 4 * PERMIT_SIZE);
+        let waiting = Connection::new(clock, Welcome::Served);
+        let held = room.take(PERMIT_SIZE, Some(&waiting)).await;
+        room.cut_slowest(Duration::ZERO);
+        assert!(futures::poll!(Box::pin(waiting.ends(End::Now))).is_pending());
+        held.made();
+        room.cut_slowest(Duration::ZERO);
+        assert!(futures::poll!(Box::pin(waiting.ends(End::Now))).is_ready());
+    }
+
+    #[tokio::test]
     async fn what_an_answer_does_not_need_is_given_back_at_once() {
         let room = AnswerRoom::new(Clock::system(), 4 * PERMIT_SIZE);
         let mut held = room.take(4 * PERMIT_SIZE, None).await;
