@@ -115,7 +115,7 @@ impl Route {
                 .channels
                 .retain(|address, _| self.servers.contains(address));
         }
-        let channel = endpoint(&address)?.connect_lazy();
+        let channel = inkstone_net::connect_lazily(&endpoint(&address)?);
         state.channels.insert(address.clone(), channel.clone());
         Ok(Target { address, channel })
     }
@@ -175,8 +175,7 @@ fn endpoint(address: &str) -> Result<Endpoint> {
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .initial_stream_window_size(STREAM_WINDOW_SIZE)
-        .initial_connection_window_size(2 * STREAM_WINDOW_SIZE)
-        .tcp_nodelay(true))
+        .initial_connection_window_size(2 * STREAM_WINDOW_SIZE))
 }
 
 #[cfg(test)]

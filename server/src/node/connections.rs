@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use inkstone_net::Gathered;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -213,7 +214,8 @@ impl Port {
         let front = self.front.clone();
         let of_requests = connection.clone();
         let service = service_fn(move |request| front.clone().call(of_requests.clone(), request));
-        let http = self.http().serve_connection(TokioIo::new(socket), service);
+        let socket = TokioIo::new(Gathered::new(socket));
+        let http = self.http().serve_connection(socket, service);
         let mut stop = self.stop.clone();
         let patience = match connection.welcome() {
             Welcome::Served => GREETING_TIMEOUT,

@@ -139,13 +139,12 @@ pub fn connect_lazily(address: &str) -> Channel {
         tracing::warn!(address, "not an address of a peer");
         return Channel::balance_list(std::iter::empty());
     };
-    endpoint
+    let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .connect_lazy()
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    inkstone_net::connect_lazily(&endpoint)
 }

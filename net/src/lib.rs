@@ -1,0 +1,9 @@
+//! Sockets and connections as every part of Inkstone uses them: clients, nodes among each other, and both ports.
+//!
+//! Promises: what a task and its neighbours write in one turn leaves in one system call. Must not know: messages.
+
+mod connect;
+mod gathered;
+
+pub use connect::connect_lazily;
+pub use gathered::Gathered;
