@@ -28,7 +28,7 @@ use crate::raft::{AppendOutcome, ProposeError};
 
 /// Proposals under way at a time. More than one, so that a batch need not wait for the one before it to be committed;
 /// few, so that under load batches gather while they wait.
-const PROPOSALS_MAX: usize = 4;
+const PROPOSALS_MAX: usize = 2;
 
 /// The queue in front of Raft. Cheap to clone.
 #[derive(Debug, Clone)]

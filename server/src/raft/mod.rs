@@ -262,13 +262,17 @@ impl Group {
 
     /// Returns when the group has failed for good: a storage error, a panic.
     pub async fn failed(&self) -> Fatal {
-        let mut metrics = self.inner.raft.metrics();
+        // Who leads changes seldom; what all metrics are about changes with every entry, and would wake this task as often.
+        let mut seldom = self.inner.raft.server_metrics();
+        let metrics = self.inner.raft.metrics();
         let raft_says = loop {
-            if let Err(fatal) = &metrics.borrow_and_update().running_state {
+            // It is closed when Raft has ended, after the reason was said.
+            let changed = timeout(FAILURE_TICK, seldom.changed()).await;
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
                 break fatal.to_string();
             }
             // Raft hears of a failure with its next write; what the store does beside, sealing, may fail long before.
-            match timeout(FAILURE_TICK, metrics.changed()).await {
+            match changed {
                 Ok(Err(_)) => break "raft stopped".to_owned(),
                 Err(_) if self.inner.log.failure().is_some() => break String::new(),
                 Ok(Ok(())) | Err(_) => {}
