@@ -10,23 +10,73 @@ use inkstone_jepsen::clock::Clock;
 use inkstone_jepsen::cluster::Cluster;
 use tokio::task::JoinSet;
 
-/// Batches of one session that are under way at a time.
-const SESSION_WINDOW: usize = 8;
-
 /// What many clients do at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Load {
-    /// One client, one record of 1 KiB after the other.
-    OneClient,
-    /// 64 clients, each with one record of 1 KiB at a time.
-    SixtyFour,
-    /// 1,024 clients, each with one record of 200 B at a time.
-    Thousand,
-    /// 64 sessions of batches of 100 x 200 B.
-    Sessions,
-    /// 16 sessions of batches of 64 x 1 KiB.
-    LargeBatches,
+pub(crate) struct Load {
+    pub(crate) name: &'static str,
+    /// Clients at the same time.
+    pub(crate) clients: usize,
+    /// Connections that they share.
+    pub(crate) connections: usize,
+    /// Records of one append, and bytes of each.
+    pub(crate) batch: usize,
+    pub(crate) record_size: usize,
+    way: Way,
 }
+
+/// How a client appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// A call for each append, one after the other.
+    Calls,
+    /// A session, with so many appends under way at a time.
+    Session(usize),
+}
+
+/// Every load, those first that the goals are for.
+pub(crate) const LOADS: [Load; 8] = [
+    Load::calls("one client, one record of 1 KiB", 1, 1, 1 << 10),
+    Load::calls("64 clients, one record of 1 KiB", 64, 64, 1 << 10),
+    Load::calls("1,024 clients, one record of 200 B", 1_024, 1_024, 200),
+    Load::calls(
+        "1,024 clients on 16 connections, one record of 200 B",
+        1_024,
+        16,
+        200,
+    ),
+    Load {
+        name: "64 clients with a session, one record of 1 KiB",
+        clients: 64,
+        connections: 64,
+        batch: 1,
+        record_size: 1 << 10,
+        way: Way::Session(1),
+    },
+    Load {
+        name: "1,024 clients with a session on 16 connections, one record of 200 B",
+        clients: 1_024,
+        connections: 16,
+        batch: 1,
+        record_size: 200,
+        way: Way::Session(1),
+    },
+    Load {
+        name: "64 sessions, batches of 100 x 200 B",
+        clients: 64,
+        connections: 64,
+        batch: 100,
+        record_size: 200,
+        way: Way::Session(8),
+    },
+    Load {
+        name: "16 sessions, batches of 64 x 1 KiB",
+        clients: 16,
+        connections: 16,
+        batch: 64,
+        record_size: 1 << 10,
+        way: Way::Session(8),
+    },
+];
 
 /// What a load measured.
 #[derive(Debug)]
@@ -48,62 +98,49 @@ impl Measured {
 }
 
 impl Load {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::OneClient,
-        Self::SixtyFour,
-        Self::Thousand,
-        Self::Sessions,
-        Self::LargeBatches,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::OneClient => "one client, one record of 1 KiB",
-            Self::SixtyFour => "64 clients, one record of 1 KiB",
-            Self::Thousand => "1,024 clients, one record of 200 B",
-            Self::Sessions => "64 sessions, batches of 100 x 200 B",
-            Self::LargeBatches => "16 sessions, batches of 64 x 1 KiB",
+    /// One record at a time, a call for each.
+    const fn calls(
+        name: &'static str,
+        clients: usize,
+        connections: usize,
+        record_size: usize,
+    ) -> Self {
+        Self {
+            name,
+            clients,
+            connections,
+            batch: 1,
+            record_size,
+            way: Way::Calls,
         }
     }
 
-    fn clients(self) -> usize {
-        match self {
-            Self::OneClient => 1,
-            Self::SixtyFour | Self::Sessions => 64,
-            Self::Thousand => 1_024,
-            Self::LargeBatches => 16,
-        }
+    /// Whether it is about the time that one append takes.
+    pub(crate) fn is_of_latency(self) -> bool {
+        self.clients == 1
     }
 
-    fn batch(self) -> usize {
-        match self {
-            Self::OneClient | Self::SixtyFour | Self::Thousand => 1,
-            Self::Sessions => 100,
-            Self::LargeBatches => 64,
-        }
-    }
-
-    /// Bytes of a body.
-    pub(crate) fn record_size(self) -> usize {
-        match self {
-            Self::OneClient | Self::SixtyFour | Self::LargeBatches => 1 << 10,
-            Self::Thousand | Self::Sessions => 200,
-        }
+    /// Whether every append is a call of its own.
+    pub(crate) fn is_of_calls(self) -> bool {
+        self.way == Way::Calls
     }
 
     /// Runs it on a cluster for a while, after all clients have connected.
-    pub(crate) async fn run(self, cluster: &Cluster, extent: Extent) -> Result<Measured> {
-        let log = format!("bench/{self:?}").to_lowercase();
+    pub(crate) async fn run(self, cluster: &Cluster, extent: &Extent) -> Result<Measured> {
+        let log = format!(
+            "bench/{}",
+            self.name.to_lowercase().replace([' ', ','], "-")
+        );
         cluster.client()?.create_log(&log, IfExists::Fail).await?;
-        let records: Vec<NewRecord> = corpus(self.record_size())
-            .take(self.batch())
+        let records: Vec<NewRecord> = corpus(self.record_size)
+            .take(self.batch)
             .map(|mut body| {
-                body.truncate(self.record_size());
+                body.truncate(self.record_size);
                 NewRecord::new(body)
             })
             .collect();
         let mut clients = Vec::new();
-        for _ in 0..self.clients() {
+        for _ in 0..self.connections {
             let client = cluster.client()?;
             client.append(&log, records.clone()).await?;
             clients.push(client);
@@ -111,15 +148,13 @@ impl Load {
         let length = extent.pick(Duration::from_secs(6), Duration::from_secs(2));
         let clock = Clock::start();
         let mut tasks = JoinSet::new();
-        for client in clients {
+        for client in clients.iter().cycle().take(self.clients).cloned() {
             let (log, records) = (log.clone(), records.clone());
             tasks.spawn(async move {
-                match self {
-                    Self::OneClient | Self::SixtyFour | Self::Thousand => {
-                        one_by_one(client, log, records, clock, length).await
-                    }
-                    Self::Sessions | Self::LargeBatches => {
-                        session(client, log, records, clock, length).await
+                match self.way {
+                    Way::Calls => one_by_one(client, log, records, clock, length).await,
+                    Way::Session(window) => {
+                        session(client, log, records, window, clock, length).await
                     }
                 }
             });
@@ -130,7 +165,7 @@ impl Load {
         }
         let took = clock.elapsed();
         Ok(Measured {
-            records: times.len() * self.batch() as u64,
+            records: times.len() * self.batch as u64,
             took,
             times,
             behind: behind(&cluster.client()?).await?,
@@ -158,6 +193,7 @@ async fn session(
     client: Client,
     log: String,
     records: Vec<NewRecord>,
+    window: usize,
     clock: Clock,
     length: Duration,
 ) -> Result<Histogram<u64>> {
@@ -165,7 +201,7 @@ async fn session(
     let mut session = client.append_session(&log, SessionOptions::default());
     let mut under_way = std::collections::VecDeque::new();
     while clock.elapsed() < length {
-        if under_way.len() == SESSION_WINDOW {
+        if under_way.len() == window {
             let (append, ticket): (Clock, inkstone_client::Ticket) =
                 under_way.pop_front().context("it is full")?;
             ticket.await?;

@@ -3,6 +3,7 @@
 
 mod bare;
 mod loads;
+mod rpc;
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -10,7 +11,10 @@ use inkstone_benches::{Extent, Table, millis, probe, program, run};
 use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
 use std::time::Duration;
 
-use crate::loads::{Load, Measured};
+use crate::loads::{LOADS, Load, Measured};
+
+/// What one cluster showed.
+type Turn = Vec<(Load, Measured)>;
 
 /// Turns of each side; the medians are printed.
 const TURNS: usize = 3;
@@ -26,13 +30,13 @@ fn main() -> Result<()> {
         async |table, extent| {
             let mut sides = [Vec::new(), Vec::new()];
             for _ in 0..extent.pick(TURNS, 1) {
-                for (side, (_, tables)) in sides.iter_mut().zip(SIDES) {
-                    side.push(turn(tables, extent).await?);
+                for (side, (name, tables)) in sides.iter_mut().zip(SIDES) {
+                    side.push(turn(name, tables, &extent).await?);
                 }
             }
             for (turns, (name, _)) in sides.iter().zip(SIDES) {
                 for (load, figures) in by_load(turns) {
-                    rows(table, &format!("{name}: {}", load.name()), load, &figures)?;
+                    rows(table, &row_name(name, load), load, &figures)?;
                 }
             }
             shares(table, &sides);
@@ -40,6 +44,14 @@ fn main() -> Result<()> {
             let cost = probe(dir.path(), extent.pick(2_000, 300))?;
             table.row("bare: 1 KiB pwrite + fdatasync, p50", millis(cost.p50));
             table.row("bare: 1 KiB pwrite + fdatasync, p99", millis(cost.p99));
+            for load in LOADS.into_iter().filter(|load| load.is_of_calls()) {
+                let length = extent.pick(Duration::from_secs(4), Duration::from_secs(1));
+                let rate = rpc::calls(load, length).await?;
+                table.row(
+                    format!("bare: calls that do nothing, {}", load.name),
+                    format!("{rate}/s"),
+                );
+            }
             let rate = bare::three_writers(dir.path(), extent.pick(2_048, 256))?;
             table.row(
                 "bare: 3 writers of 256 KiB + fdatasync, together",
@@ -50,26 +62,37 @@ fn main() -> Result<()> {
     )
 }
 
-/// One cluster under every load.
-async fn turn(tables: &str, extent: Extent) -> Result<Vec<Measured>> {
+/// What a load on one side is called.
+fn row_name(side: &str, load: Load) -> String {
+    format!("{side}: {}", load.name)
+}
+
+/// One cluster under every load that is asked for.
+async fn turn(side: &str, tables: &str, extent: &Extent) -> Result<Turn> {
+    let loads = LOADS.into_iter();
+    let mut loads = loads
+        .filter(|load| extent.asks_for(&row_name(side, *load)))
+        .peekable();
+    let mut measured = Vec::new();
+    if loads.peek().is_none() {
+        return Ok(measured);
+    }
     let cluster = Cluster::start(ClusterOptions {
         tables: tables.to_owned(),
         ..ClusterOptions::new(program()?)
     })
     .await?;
-    let mut measured = Vec::new();
-    for load in Load::ALL {
-        measured.push(load.run(&cluster, extent).await?);
+    for load in loads {
+        measured.push((load, load.run(&cluster, extent).await?));
     }
     Ok(measured)
 }
 
 /// What all turns of one side measured, load by load.
-fn by_load(turns: &[Vec<Measured>]) -> Vec<(Load, Vec<&Measured>)> {
-    Load::ALL
-        .into_iter()
-        .enumerate()
-        .map(|(place, load)| (load, turns.iter().map(|turn| &turn[place]).collect()))
+fn by_load(turns: &[Turn]) -> Vec<(Load, Vec<&Measured>)> {
+    let loads = turns.first().into_iter().flatten().enumerate();
+    loads
+        .map(|(place, (load, _))| (*load, turns.iter().map(|turn| &turn[place].1).collect()))
         .collect()
 }
 
@@ -78,13 +101,13 @@ fn rows(table: &mut Table, name: &str, load: Load, turns: &[&Measured]) -> Resul
     for turn in turns {
         times.add(&turn.times)?;
     }
-    if load == Load::OneClient {
+    if load.is_of_latency() {
         table.latency(name, &times);
         return Ok(());
     }
     table.row(name, format!("{}/s", rate(turns)));
-    if load == Load::LargeBatches {
-        let bytes = rate(turns) * load.record_size() as u64;
+    if load.batch > 1 {
+        let bytes = rate(turns) * load.record_size as u64;
         table.row(
             format!("{name}, bytes of records"),
             format!("{} MB/s", bytes / 1_000_000),
@@ -105,13 +128,14 @@ fn rows(table: &mut Table, name: &str, load: Load, turns: &[&Measured]) -> Resul
 }
 
 /// Which share of the throughput is kept with indexing on.
-fn shares(table: &mut Table, sides: &[Vec<Vec<Measured>>; 2]) {
+fn shares(table: &mut Table, sides: &[Vec<Turn>; 2]) {
     let [off, on] = [by_load(&sides[0]), by_load(&sides[1])];
-    for ((load, off), (_, on)) in off.into_iter().zip(on) {
-        if load != Load::OneClient {
-            let percent = rate(&on) * 100 / rate(&off).max(1);
+    for (load, off) in off {
+        let same = on.iter().find(|(other, _)| *other == load);
+        if let Some((_, on)) = same.filter(|_| !load.is_of_latency()) {
+            let percent = rate(on) * 100 / rate(&off).max(1);
             table.row(
-                format!("kept with the index on: {}", load.name()),
+                format!("kept with the index on: {}", load.name),
                 format!("{percent} %"),
             );
         }

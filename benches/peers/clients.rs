@@ -58,7 +58,7 @@ impl Load {
     }
 
     /// Runs it for a while, after all clients have connected.
-    pub(crate) async fn run(self, system: &System, extent: Extent) -> Result<Measured> {
+    pub(crate) async fn run(self, system: &System, extent: &Extent) -> Result<Measured> {
         let bodies: Vec<Vec<u8>> = corpus(self.record_size)
             .take(self.batch)
             .map(|mut body| {

@@ -32,7 +32,7 @@ fn main() -> Result<()> {
             let mut turns: Vec<Vec<Vec<Measured>>> = kinds.iter().map(|_| Vec::new()).collect();
             for _ in 0..extent.pick(TURNS, 1) {
                 for (kind, turns) in kinds.iter().zip(&mut turns) {
-                    turns.push(turn(*kind, extent).await?);
+                    turns.push(turn(*kind, &extent).await?);
                 }
             }
             for (place, load) in Load::ALL.into_iter().enumerate() {
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
 }
 
 /// One cluster of that kind under every load.
-async fn turn(kind: Kind, extent: Extent) -> Result<Vec<Measured>> {
+async fn turn(kind: Kind, extent: &Extent) -> Result<Vec<Measured>> {
     let system = System::start(kind).await?;
     let mut measured = Vec::new();
     for load in Load::ALL {

@@ -18,6 +18,9 @@ struct Arguments {
     /// Measure less, for a first impression.
     #[arg(long)]
     quick: bool,
+    /// Measure only what has this in its name, where a benchmark measures several things.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// Passed by `cargo bench`; without it nothing is measured.
     #[arg(long, hide = true)]
     bench: bool,
@@ -26,22 +29,22 @@ struct Arguments {
     _filter: Vec<String>,
 }
 
-/// How much is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// As much as the figures need.
-    Full,
-    /// For a first impression.
-    Quick,
+/// How much is measured, and what.
+#[derive(Debug, Clone)]
+pub struct Extent {
+    is_quick: bool,
+    only: Option<String>,
 }
 
 impl Extent {
     /// The one number for a full run, the other for a quick one.
-    pub fn pick<T>(self, full: T, quick: T) -> T {
-        match self {
-            Self::Full => full,
-            Self::Quick => quick,
-        }
+    pub fn pick<T>(&self, full: T, quick: T) -> T {
+        if self.is_quick { quick } else { full }
+    }
+
+    /// Whether what is called so is to be measured.
+    pub fn asks_for(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only))
     }
 }
 
@@ -95,10 +98,9 @@ pub fn run(title: &str, bench: impl AsyncFnOnce(&mut Table, Extent) -> Result<()
         )?;
         return Ok(());
     }
-    let extent = if arguments.quick {
-        Extent::Quick
-    } else {
-        Extent::Full
+    let extent = Extent {
+        is_quick: arguments.quick,
+        only: arguments.only,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
