@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 pub(super) use self::begin::Begun;
 pub(super) use self::segments::Opening;
@@ -98,7 +98,7 @@ pub(super) fn open(
         .map_err(write_error(&options.watermark_path()))?;
     let shared = Arc::new(Shared {
         queue: Queue::new(options.queue_size),
-        repairing: Mutex::new(()),
+        repairing: Arc::default(),
         options,
         group,
         disk,

@@ -6,6 +6,7 @@
 mod entries;
 mod rewrite;
 mod sealed;
+mod turn;
 mod whole;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use self::entries::Peers;
 use self::rewrite::{Plan, Rewrite};
 pub(super) use self::sealed::{Replacement, faulty};
+pub(super) use self::turn::Turns;
 use self::whole::Places;
 use super::mutant::Mutation;
 use super::open::{Begun, Survey};

@@ -17,5 +17,6 @@ mod rot;
 mod scrub;
 mod spare;
 mod support;
+mod turns;
 #[path = "../tell/mod.rs"]
 mod tell;

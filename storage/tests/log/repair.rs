@@ -51,7 +51,7 @@ fn change(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Also while the file is mapped.
-fn flip_in_place(path: &Path, position: usize) {
+pub(crate) fn flip_in_place(path: &Path, position: usize) {
     let byte = fs::read(path).expect("readable and writable")[position] ^ 1;
     let file = RealDisk.open(path).expect("readable and writable");
     file.write_at(&[std::io::IoSlice::new(&[byte])], position as u64)
