@@ -56,7 +56,7 @@ pub use self::data_dir::DirLock;
 #[cfg(feature = "mutants")]
 pub use self::mutant::Mutant;
 pub use self::recovery::{Finding, Recovery};
-pub use self::repair::Repair;
+pub use self::repair::{Repair, Supersedable};
 pub use self::retained::{Extent, LogExtent};
 pub use self::scrub::{ScrubProgress, ScrubStep, Scrubber};
 pub use self::spare::Spare;

@@ -7,6 +7,7 @@ mod begin;
 mod candidate;
 mod segments;
 mod survey;
+mod whole;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -20,6 +21,7 @@ pub(super) use self::begin::Begun;
 pub(super) use self::segments::Opening;
 use self::survey::Last;
 pub(super) use self::survey::{Segment, Survey};
+pub(super) use self::whole::{Start, Whole};
 use super::checkpoint;
 use super::hard_state::HardStateFile;
 use super::mutant::Mutation;

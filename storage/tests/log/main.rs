@@ -16,6 +16,7 @@ mod repair;
 mod rot;
 mod scrub;
 mod spare;
+mod superseded;
 mod support;
 mod turns;
 #[path = "../tell/mod.rs"]
