@@ -9,6 +9,7 @@ mod full;
 mod hooked;
 mod hostile;
 mod latch;
+mod lost;
 mod making_good;
 mod model;
 mod recovery;
@@ -18,6 +19,6 @@ mod scrub;
 mod spare;
 mod superseded;
 mod support;
-mod turns;
 #[path = "../tell/mod.rs"]
 mod tell;
+mod turns;
