@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use super::StartError;
 use super::serving::{Serving, serve_quarantined};
 use crate::clock::Clock;
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Standing};
 use crate::grpc::peer::PeerService;
 use crate::grpc::quarantined::Quarantined;
 use crate::raft::{Fatal, Mended, Quarantine, Repairs};
@@ -204,7 +204,7 @@ impl Around<'_> {
         let mut said = String::new();
         loop {
             // Whether this node still belongs to the cluster, and who else does.
-            self.discovery.round(None).await?;
+            self.discovery.round(Standing::HasLog).await?;
             quarantine.learn(self.discovery.cluster());
             let before = quarantine.log().faulty().entries();
             let waits_for = mend_once(quarantine).await;

@@ -11,6 +11,7 @@ mod damage_refused;
 mod dev;
 mod failed;
 mod faults;
+mod foreign;
 mod forward;
 mod full;
 mod heal;
