@@ -32,4 +32,5 @@ mod scene;
 mod scrub;
 mod search;
 mod staleness;
+mod superseded;
 mod versions;

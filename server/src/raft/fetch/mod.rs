@@ -5,6 +5,7 @@
 //! the store. Must not know: how damage is found, or written back.
 
 mod give;
+mod superseded;
 mod take;
 
 pub(crate) use give::{Running, give};
