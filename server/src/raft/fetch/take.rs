@@ -65,7 +65,7 @@ impl std::fmt::Display for Lacking {
 /// One request's answer, checked.
 pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
-    absent: Vec<(u64, peer::Absence)>,
+    pub(super) absent: Vec<(u64, peer::Absence)>,
     /// The last entry that the one who answers knows to be committed.
     pub(super) committed_index: Option<u64>,
 }
@@ -79,6 +79,11 @@ impl Fetcher {
             nodes: Arc::default(),
             turn: Arc::default(),
         }
+    }
+
+    /// This node.
+    pub(super) fn node_id(&self) -> u64 {
+        self.node_id
     }
 
     /// These are nodes of the cluster, as they are reached now.
@@ -304,7 +309,7 @@ fn page_length(known: &[EntryIdentity]) -> usize {
     fits.count()
 }
 
-fn identity_to_wire(known: &EntryIdentity) -> peer::EntryIdentity {
+pub(super) fn identity_to_wire(known: &EntryIdentity) -> peer::EntryIdentity {
     peer::EntryIdentity {
         id: Some(wire::id_to_wire(known.id)),
         kind: u32::from(known.kind as u8),
@@ -313,7 +318,7 @@ fn identity_to_wire(known: &EntryIdentity) -> peer::EntryIdentity {
     }
 }
 
-fn absence(why: peer::Absence) -> &'static str {
+pub(super) fn absence(why: peer::Absence) -> &'static str {
     match why {
         peer::Absence::Unspecified => "does not give it",
         peer::Absence::BeyondEnd => "does not have it",
