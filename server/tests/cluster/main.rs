@@ -19,6 +19,7 @@ mod hostile;
 mod kill_all;
 mod kill_leader;
 mod kill_sealing;
+mod lost_hits;
 mod members;
 mod members_under_load;
 mod mend;
