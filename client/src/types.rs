@@ -453,7 +453,7 @@ pub struct SearchAnswer {
     /// The log's next offset as the answering node knew it. Only a linearizable answer that is not `behind` rules out that
     /// more was acknowledged before the search.
     pub committed_next_offset: u64,
-    /// False when a limit of work or the deadline cut the answer: there may be hits that are not in it.
+    /// False when a limit of work or the deadline cut the answer, or when it has gaps: there may be hits that are not in it.
     pub complete: bool,
     /// The node whose index answered.
     pub node: u64,
@@ -461,6 +461,8 @@ pub struct SearchAnswer {
     pub next_before_offset: Option<u64>,
     /// The consistency was not met in time: acknowledged records may be missing, however current the offsets look.
     pub behind: bool,
+    /// Offsets around hits that can't be shown, since their records are damaged on every node, newest first.
+    pub gaps: Vec<Gap>,
 }
 
 /// One hit.

@@ -205,15 +205,7 @@ pub(crate) fn read_event(wire: v1::ReadResponse) -> Option<ReadEvent> {
         Event::Batch(batch) => {
             ReadEvent::Records(batch.records.into_iter().map(Record::from).collect())
         }
-        Event::Gap(gap) => ReadEvent::Gap(Gap {
-            from: gap.from,
-            to: gap.to,
-            reason: match gap.reason() {
-                v1::GapReason::Trimmed => GapReason::Trimmed,
-                v1::GapReason::Damaged => GapReason::Damaged,
-                v1::GapReason::Unspecified => GapReason::Other,
-            },
-        }),
+        Event::Gap(wire) => ReadEvent::Gap(gap(&wire)),
         Event::CaughtUp(mark) => ReadEvent::CaughtUp {
             next_offset: mark.next_offset,
         },
@@ -264,6 +256,7 @@ impl From<v1::SearchResponse> for SearchAnswer {
             complete: wire.complete,
             node: wire.node,
             next_before_offset: wire.next_before_offset,
+            gaps: wire.gaps.iter().map(gap).collect(),
             behind: wire.behind,
         }
     }
@@ -371,6 +364,18 @@ fn scrub_status(wire: v1::ScrubStatus) -> ScrubStatus {
         total_bytes: wire.total_bytes,
         damages: wire.damages.into_iter().map(damaged_place).collect(),
         damages_count: wire.damages_count,
+    }
+}
+
+fn gap(wire: &v1::Gap) -> Gap {
+    Gap {
+        from: wire.from,
+        to: wire.to,
+        reason: match wire.reason() {
+            v1::GapReason::Trimmed => GapReason::Trimmed,
+            v1::GapReason::Damaged => GapReason::Damaged,
+            v1::GapReason::Unspecified => GapReason::Other,
+        },
     }
 }
 

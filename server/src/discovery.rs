@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::raft::{Spoken, Versions, connect_lazily};
 
 pub use self::evaluate::Step;
-use self::evaluate::{Own, evaluate};
+use self::evaluate::{Own, check_cluster, check_protocol, evaluate};
 pub use self::misplaced::{Misplaced, Removed};
 use self::waiting::Waiting;
 
@@ -79,6 +79,31 @@ struct Shared {
     targets: BTreeMap<String, PeerClient<Channel>>,
     /// Nodes that ask to be in this cluster.
     waiting: Waiting,
+    /// Addresses whose answers are left out, and why.
+    left_out: BTreeMap<String, Misplaced>,
+}
+
+/// What a node has of its own that says where it belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: what others say decides.
+    None,
+    /// A log of its cluster that does not say since when it is a member: it is damaged, or not read yet.
+    HasLog,
+    /// A log by which it is a member.
+    Member {
+        /// The entry that made it one.
+        since: u64,
+    },
+}
+
+impl Standing {
+    fn since(self) -> Option<u64> {
+        match self {
+            Self::Member { since } => Some(since),
+            Self::None | Self::HasLog => None,
+        }
+    }
 }
 
 impl Discovery {
@@ -97,6 +122,7 @@ impl Discovery {
             cluster: BTreeMap::new(),
             targets: BTreeMap::new(),
             waiting: Waiting::default(),
+            left_out: BTreeMap::new(),
         };
         Self {
             me,
@@ -169,6 +195,21 @@ impl Discovery {
         }
     }
 
+    /// Leaves out who cannot be of this node's cluster: what the node has kept says where it belongs, and one wrong node at
+    /// one address, be it the address of a member that is gone, must not keep the others from being found. Each is told of
+    /// once.
+    fn leave_out(&self, answers: &mut Vec<Answer>) {
+        let mut shared = self.shared.lock();
+        let own = shared.cluster_id;
+        answers.retain(|answer| {
+            let refused = self
+                .check_version(answer)
+                .and_then(|()| check_protocol(answer))
+                .and_then(|()| check_cluster(own, answer));
+            shared.heard_of(&answer.address, refused)
+        });
+    }
+
     /// What a node that answered speaks must have something in common with what this one does.
     fn check_version(&self, Answer { address, response }: &Answer) -> Result<(), Misplaced> {
         let spoken = Spoken::from_wire(response.versions.as_ref());
@@ -187,9 +228,8 @@ impl Discovery {
         self.shared.lock().waiting.now(now, is_member)
     }
 
-    /// Asks everybody once, and says what follows. `member_since`: the entry in this node's own log by which it is a
-    /// member, if there is one.
-    pub async fn round(&self, member_since: Option<u64>) -> Result<Step, Misplaced> {
+    /// Asks everybody once, and says what follows.
+    pub async fn round(&self, standing: Standing) -> Result<Step, Misplaced> {
         let targets = self
             .shared
             .lock()
@@ -199,17 +239,9 @@ impl Discovery {
             Some(Answer { address, response })
         });
         let mut answers: Vec<Answer> = join_all(asked).await.into_iter().flatten().collect();
-        if member_since.is_some() {
-            // One member of a wrong release must not keep the others from coming back.
-            answers.retain(|answer| {
-                let compatible = self.check_version(answer);
-                if let Err(refused) = &compatible {
-                    tracing::warn!(%refused, "a node of another release is left out");
-                }
-                compatible.is_ok()
-            });
-        } else {
-            answers.iter().try_for_each(|it| self.check_version(it))?;
+        match standing {
+            Standing::None => answers.iter().try_for_each(|it| self.check_version(it))?,
+            Standing::HasLog | Standing::Member { .. } => self.leave_out(&mut answers),
         }
         let mut shared = self.shared.lock();
         shared.learn(&answers);
@@ -217,7 +249,7 @@ impl Discovery {
             node: &self.me,
             expected: self.expected,
             cluster_id: shared.cluster_id,
-            member_since,
+            member_since: standing.since(),
         };
         evaluate(&own, &shared.met, &answers)
     }
@@ -247,6 +279,23 @@ impl Shared {
             .retain(|id, known| *id == node.id || known.peer_address != node.peer_address);
         if self.met.len() < TARGETS_MAX {
             self.met.insert(node.id, node.clone());
+        }
+    }
+
+    /// Whether an answer counts. What is wrong with it is said when it was not said before.
+    fn heard_of(&mut self, address: &str, refused: Result<(), Misplaced>) -> bool {
+        match refused {
+            Ok(()) => {
+                self.left_out.remove(address);
+                true
+            }
+            Err(misplaced) => {
+                if self.left_out.get(address) != Some(&misplaced) {
+                    tracing::warn!(%misplaced, "its answer is left out; the other nodes are asked");
+                    self.left_out.insert(address.to_owned(), misplaced);
+                }
+                false
+            }
         }
     }
 

@@ -95,22 +95,34 @@ pub(super) fn evaluate(
     Ok(found.unwrap_or_else(|| agreed(own, met, answers)))
 }
 
-/// Refuses what this node can't be part of.
-fn check(own: &Own<'_>, answer: &Answer) -> Result<(), Misplaced> {
-    let Answer { address, response } = answer;
+/// Refuses a protocol that this release does not speak.
+pub(super) fn check_protocol(Answer { address, response }: &Answer) -> Result<(), Misplaced> {
     if response.protocol == 0 || response.protocol > PROTOCOL {
         let (address, found) = (address.clone(), response.protocol);
         return Err(Misplaced::Protocol { address, found });
     }
-    let cluster = cluster_from_wire(&response.cluster_id);
-    if cluster != NO_CLUSTER && own.cluster_id != NO_CLUSTER && cluster != own.cluster_id {
-        let (own, other) = (Uuid::from_bytes(own.cluster_id), Uuid::from_bytes(cluster));
+    Ok(())
+}
+
+/// Refuses another cluster.
+pub(super) fn check_cluster(own: [u8; 16], answer: &Answer) -> Result<(), Misplaced> {
+    let cluster = cluster_from_wire(&answer.response.cluster_id);
+    if cluster != NO_CLUSTER && own != NO_CLUSTER && cluster != own {
         return Err(Misplaced::OtherCluster {
-            own,
-            address: address.clone(),
-            other,
+            own: Uuid::from_bytes(own),
+            address: answer.address.clone(),
+            other: Uuid::from_bytes(cluster),
         });
     }
+    Ok(())
+}
+
+/// Refuses what this node can't be part of.
+fn check(own: &Own<'_>, answer: &Answer) -> Result<(), Misplaced> {
+    check_protocol(answer)?;
+    check_cluster(own.cluster_id, answer)?;
+    let response = &answer.response;
+    let cluster = cluster_from_wire(&response.cluster_id);
     // Only a membership that is committed and newer than the one that has this node says that it was removed: others may
     // lag, and a node whose own log does not have it yet was just not added.
     let removed = own.member_since.is_some_and(|since| {

@@ -230,6 +230,33 @@ fn another_cluster_is_refused() {
 }
 
 #[test]
+fn a_node_that_knows_where_it_belongs_leaves_out_who_does_not_belong_there() {
+    let discovery = Discovery::new(node(1), [8; 16], 3, Vec::new(), Clock::system());
+    let mut newer = in_cluster(4, [8; 16], &[1, 3, 4]);
+    newer.response.protocol = PROTOCOL + 1;
+    let all = [
+        in_cluster(2, [7; 16], &[2]),
+        in_cluster(3, [8; 16], &[1, 3, 4]),
+        newer,
+        // It has no cluster yet.
+        answer(5, &[5]),
+    ];
+    let mut answers = all.to_vec();
+    discovery.leave_out(&mut answers);
+    let kept = answers.iter().map(|kept| kept.address.as_str());
+    assert_eq!(
+        kept.collect::<Vec<_>>(),
+        [node(3).peer_address, node(5).peer_address]
+    );
+    assert_eq!(discovery.shared.lock().left_out.len(), 2);
+    // The address was given to a member.
+    let mut answers = vec![in_cluster(2, [8; 16], &[1, 2, 3])];
+    discovery.leave_out(&mut answers);
+    assert_eq!(answers.len(), 1);
+    assert_eq!(discovery.shared.lock().left_out.len(), 1);
+}
+
+#[test]
 fn a_copied_data_directory_is_refused_and_the_node_itself_is_not() {
     let itself = answer(1, &[1]);
     evaluated(1, 3, NO_CLUSTER, &met(&[1]), std::slice::from_ref(&itself)).unwrap();

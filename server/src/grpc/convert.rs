@@ -314,12 +314,12 @@ pub(crate) fn repair_status(status: RepairStatus, data_dir: &Path) -> v1::Repair
         repaired_entries: status.repaired_entries,
         last_repair_time: status.last_time,
         damages: places
-            .map(|(damage, first, last)| v1::DamagedPlace {
+            .map(|(damage, entries)| v1::DamagedPlace {
                 file: error::relative(&damage.file, data_dir),
                 position: damage.position,
                 what: damage.what,
-                first_index: Some(first),
-                last_index: Some(last),
+                first_index: entries.map(|(first, _)| first),
+                last_index: entries.map(|(_, last)| last),
             })
             .collect(),
         waits_for: status.waits_for,

@@ -21,7 +21,7 @@ use crate::grpc::limits::MESSAGE_SIZE_MAX;
 use crate::raft::{ProposeError, ReadIndexError};
 
 pub(crate) use self::members::members;
-pub(crate) use self::reads::{internal_read, query, read, relative};
+pub(crate) use self::reads::{internal_read, query, read, read_unsure, relative};
 pub(crate) use self::refusals::{log_refused, refused};
 
 /// The `Any` type of the detail.

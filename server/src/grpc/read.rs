@@ -1,7 +1,8 @@
 //! Reads and tails: a stream of verified records in offset order, and where a log ends.
 //!
 //! Promises: only what is applied is sent; what is skipped is named in a gap; a slow client holds back its own read
-//! and nothing else. Damage ends the stream with an error, never with silence.
+//! and nothing else. Records that are damaged on every member are a gap; as long as one may have them they end the
+//! stream with an error, never with silence.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,11 +35,13 @@ use crate::grpc::{Services, convert, error};
 use crate::raft::LogInfo;
 
 use self::cursor::{Cursor, messages};
-use self::elsewhere::{Wanted, read_elsewhere};
+use self::damaged::Instead;
+use self::elsewhere::Wanted;
 
 pub(crate) use self::elsewhere::read_here;
 
 mod cursor;
+mod damaged;
 mod elsewhere;
 
 /// Where a log begins and ends.
@@ -242,8 +245,8 @@ impl Pump {
             // Before the look at the log: what is applied after it wakes the wait below.
             self.applied.borrow_and_update();
             let info = self.info()?;
-            if let Some((from, to)) = self.cursor.skip_trimmed(info.first_offset) {
-                self.send_gap(from, to).await?;
+            if let Some((from, to)) = self.cursor.skip_to(info.first_offset) {
+                self.send_gap(from, to, GapReason::Trimmed).await?;
             }
             if self.cursor.is_done() {
                 return Ok(());
@@ -276,18 +279,26 @@ impl Pump {
             Ok(chunk) => chunk,
             // Trimmed since the look at the log.
             Err(ReadError::Purged { first, .. }) if first > at && first <= visible => {
-                if let Some((from, to)) = self.cursor.skip_trimmed(first) {
-                    self.send_gap(from, to).await?;
+                if let Some((from, to)) = self.cursor.skip_to(first) {
+                    self.send_gap(from, to, GapReason::Trimmed).await?;
                 }
                 return Ok(true);
             }
-            Err(failed) => self.read_damaged(visible, &failed).await?,
+            Err(failed) => match self.instead_of(visible, &failed).await? {
+                Instead::Records(chunk) => chunk,
+                Instead::Lost(lost) => {
+                    if let Some((from, to)) = self.cursor.skip_to(lost.to) {
+                        self.send_gap(from, to, GapReason::Damaged).await?;
+                    }
+                    return Ok(true);
+                }
+            },
         };
         if chunk.next_offset <= at && self.is_gone(at) {
             // What is visible and not there went with its segments, and its trim is not applied here yet: a snapshot brings
             // the state as it was before.
-            if let Some((from, to)) = self.cursor.skip_trimmed(visible) {
-                self.send_gap(from, to).await?;
+            if let Some((from, to)) = self.cursor.skip_to(visible) {
+                self.send_gap(from, to, GapReason::Trimmed).await?;
             }
             return Ok(true);
         }
@@ -312,9 +323,8 @@ impl Pump {
         }
     }
 
-    /// What is damaged here, from a member that has it; when none has, the reader is told of the damage.
-    async fn read_damaged(&self, visible: u64, failed: &ReadError) -> Result<ReadChunk, Stop> {
-        self.services.group.repairer().suspect(failed);
+    /// What is damaged here, from a member that has it, or the gap that it leaves.
+    async fn instead_of(&self, visible: u64, failed: &ReadError) -> Result<Instead, Stop> {
         let (from, until, size_max) = self.cursor.next_read(visible);
         let wanted = Wanted {
             log: self.log,
@@ -322,9 +332,8 @@ impl Pump {
             until,
             size_max,
         };
-        read_elsewhere(&self.services, wanted)
-            .await
-            .ok_or_else(|| error::read(failed, &self.services.data_dir).into())
+        let instead = damaged::instead_of(&self.services, wanted, failed).await;
+        instead.map_err(Stop::from)
     }
 
     /// Whether a visible record that the log does not give has been purged: a record is readable before it is visible.
@@ -356,8 +365,8 @@ impl Pump {
         }
     }
 
-    async fn send_gap(&mut self, from: u64, to: u64) -> Result<(), Stop> {
-        let reason = GapReason::Trimmed.into();
+    async fn send_gap(&mut self, from: u64, to: u64, reason: GapReason) -> Result<(), Stop> {
+        let reason = reason.into();
         self.send(Event::Gap(Gap { from, to, reason })).await
     }
 

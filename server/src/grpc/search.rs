@@ -1,7 +1,7 @@
 //! Searches: answered by a node that has an index, this one or one hop away, at the consistency that was asked for.
 //!
 //! Promises (P7): every answer says what it covers, and whether that is less than was asked for; the hits' records come from the log, verified, never from the
-//! index. A search changes nothing, so it may be asked of another member whenever one does not answer.
+//! index, and those that are lost on all members are named. A search changes nothing, so it may be asked of another member whenever one does not answer.
 
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use self::hits::Fetch;
 
 mod coverage;
 mod hits;
+mod lost;
 
 /// A search whose fields were checked.
 #[derive(Debug, Clone)]
@@ -217,16 +218,20 @@ async fn carry_out(
     .await
     .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
     .map_err(error::pool_busy)??;
+    let gaps = timeout_at(deadline.instant(), lost::gaps(services, page.lost))
+        .await
+        .map_err(|_| error::timeout("no member said in time whether it has a damaged record"))??;
     // Read after the search: what is indexed was applied before.
     let now = services.group.log_info_by_id(info.id).unwrap_or(info);
     let answer = SearchResponse {
         hits: page.hits,
         indexed_next_offset: page.indexed_next_offset,
         committed_next_offset: now.next_offset.max(page.indexed_next_offset),
-        complete: page.complete,
+        complete: page.complete && gaps.is_empty(),
         node: services.group.node_id(),
         next_before_offset: page.next_before_offset,
         behind,
+        gaps,
     };
     Ok((answer, held))
 }

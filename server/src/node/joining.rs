@@ -13,9 +13,10 @@ use inkstone_storage::types::{Identity, NO_CLUSTER};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::discovery::{Discovery, Step};
+use crate::discovery::{Discovery, Standing, Step};
 use crate::node::StartError;
 use crate::node::quarantine::refusal;
+use crate::node::standing::standing;
 use crate::raft::{GROUP, Group, Leader, Proof, ReadIndexError};
 
 /// Between rounds of discovery.
@@ -112,7 +113,7 @@ pub(super) async fn find_cluster(
     }
     let mut said = Said::default();
     loop {
-        let step = discovery.round(None).await?;
+        let step = discovery.round(Standing::None).await?;
         said.say_step(&step, discovery.me());
         let (cluster_id, members) = match step {
             Step::Wait { .. } => {
@@ -166,7 +167,7 @@ pub(super) async fn take_part(
                 Err(_) => {}
             }
         }
-        let step = discovery.round(group.member_since()).await?;
+        let step = discovery.round(standing(group)).await?;
         if group.leader() == Leader::Unknown {
             said.say_step(&step, discovery.me());
         }

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use super::StartError;
 use super::serving::{Serving, serve_quarantined};
 use crate::clock::Clock;
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Standing};
 use crate::grpc::peer::PeerService;
 use crate::grpc::quarantined::Quarantined;
 use crate::raft::{Fatal, Mended, Quarantine, Repairs};
@@ -195,6 +195,34 @@ impl Around<'_> {
         }
     }
 
+    /// Looks at the log again: how many entries are damaged.
+    async fn look_again(
+        &self,
+        quarantine: &Quarantine,
+        options: &LogOptions,
+    ) -> Result<u64, StartError> {
+        let log = self.look(options).await?;
+        let left = log.faulty().entries();
+        quarantine.set_log(log);
+        Ok(left)
+    }
+
+    /// Tries to mend everything once: what is waited for then, for people.
+    async fn mend_once(&self, quarantine: &Quarantine) -> String {
+        let outcomes = mend_once(quarantine).await;
+        let said = outcomes.iter().map(describe).find(|said| !said.is_empty());
+        let said = said.unwrap_or_default();
+        if !outcomes.iter().any(|outcome| outcome.diverged) {
+            return said;
+        }
+        let (node, data_dir) = (self.identity.node_id, self.data_dir.display());
+        format!(
+            "{said}; the other nodes have committed these, and what is left here does not say from which of them on this \
+             log differs, so that nothing can be cut: remove this voter (`ink cluster remove {node}`, asked of another \
+             node), delete {data_dir}, and start it anew: it joins as a new node"
+        )
+    }
+
     async fn mend_in(
         &self,
         quarantine: &Quarantine,
@@ -204,18 +232,27 @@ impl Around<'_> {
         let mut said = String::new();
         loop {
             // Whether this node still belongs to the cluster, and who else does.
-            self.discovery.round(None).await?;
+            self.discovery.round(Standing::HasLog).await?;
             quarantine.learn(self.discovery.cluster());
             let before = quarantine.log().faulty().entries();
-            let waits_for = mend_once(quarantine).await;
-            let log = self.look(options).await?;
-            let left = log.faulty().entries();
-            quarantine.set_log(log);
+            let mut waits_for = self.mend_once(quarantine).await;
+            let mut left = self.look_again(quarantine, options).await?;
             let mended = before.saturating_sub(left);
             self.repairs.note(mended, self.clock.unix_nanos());
             if mended > 0 {
                 tracing::info!(mended, left, "entries were written back from other nodes");
                 pause = PAUSE_FIRST;
+            }
+            if left > 0 {
+                match quarantine.cut_superseded().await {
+                    Ok(None) => {}
+                    Ok(Some(cut)) => {
+                        tracing::warn!("{cut}");
+                        left = self.look_again(quarantine, options).await?;
+                        pause = PAUSE_FIRST;
+                    }
+                    Err(why) => waits_for = why,
+                }
             }
             if left == 0 {
                 self.repairs.wait_for("");
@@ -237,12 +274,12 @@ impl Around<'_> {
     }
 }
 
-/// Tries to mend everything once: what it came to, for people.
-async fn mend_once(quarantine: &Quarantine) -> String {
+/// Tries to mend everything once: what it came to.
+async fn mend_once(quarantine: &Quarantine) -> Vec<Mended> {
     let log = quarantine.log();
     let all = quarantine.mend(&log.faulty().list).await;
     if all.refused.is_none() || log.faulty().list.len() == 1 {
-        return describe(&all);
+        return vec![all];
     }
     // One range that nobody has as a whole must not hold back what stands behind it: what is known entry by entry first,
     // then each range. What was written meanwhile is refused as not damaged, which changes nothing.
@@ -256,8 +293,7 @@ async fn mend_once(quarantine: &Quarantine) -> String {
     for range in ranges {
         outcomes.push(quarantine.mend(&[range]).await);
     }
-    let said = outcomes.iter().map(describe).find(|said| !said.is_empty());
-    said.unwrap_or_default()
+    outcomes
 }
 
 fn describe(mended: &Mended) -> String {

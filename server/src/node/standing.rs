@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::discovery::{Discovery, Misplaced, Removed};
+use crate::discovery::{Discovery, Misplaced, Removed, Standing};
 use crate::raft::{Group, Leader};
 
 /// Between questions to the other members whether this node is one.
@@ -68,6 +68,16 @@ pub(super) fn finish_changes(group: Group, mut stop: watch::Receiver<bool>) {
     });
 }
 
+/// What the node has kept that says where it belongs.
+pub(super) fn standing(group: &Group) -> Standing {
+    match group.member_since() {
+        Some(since) => Standing::Member { since },
+        // Raft tells of the members a moment after it has started.
+        None if group.log().state().last.is_some() => Standing::HasLog,
+        None => Standing::None,
+    }
+}
+
 /// Tells when this node was removed from its cluster.
 pub(super) fn watch_for_removal(
     group: Group,
@@ -105,7 +115,7 @@ async fn is_removed(group: &Group, discovery: &Discovery) -> Option<Removed> {
     if group.leader() == Leader::Here {
         return None;
     }
-    match discovery.round(since).await {
+    match discovery.round(standing(group)).await {
         Err(Misplaced::Removed(removed)) => Some(removed),
         Err(misplaced) => {
             tracing::warn!(%misplaced, "while this node runs");

@@ -56,6 +56,7 @@ use crate::clock::Clock;
 use crate::tail::Applied;
 
 pub use error::{AppendOutcome, Fatal, ProposeError};
+pub use fetch::Holders;
 pub use ingest::Pending;
 pub(crate) use members::not_found;
 pub use members::{Able, MemberError, Members, find_named, is_named};
@@ -64,7 +65,7 @@ pub use progress::{BEHIND_MAX, Progress};
 pub use quarantine::{Mended, Quarantine};
 pub use read_index::{Proof, ReadIndexError};
 pub use repair::{Repaired, Repairer};
-pub use repairs::{RepairStatus, Repairs};
+pub use repairs::{Place, RepairStatus, Repairs};
 pub use retention::keep_within_retention;
 pub use settings::Timings;
 pub use state::{LogInfo, LogRefusal, Receipt, Refusal, Retention};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use inkstone_proto::v1;
-use inkstone_storage::error::FaultyRange;
+use inkstone_storage::error::{FaultyRange, RepairError};
 use inkstone_storage::log::Repair;
 use inkstone_storage::types::Identity;
 use parking_lot::RwLock;
@@ -133,18 +133,42 @@ impl Quarantine {
         })
         .await;
         let lacking = fetching.await;
-        let refused = match written {
+        let refused = match &written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(error) => Some(error.to_string()),
         };
         Mended {
+            diverged: matches!(written, Ok(Err(RepairError::Diverged { .. }))),
             lacking: lacking
                 .ok()
                 .filter(|lacking| lacking.index.is_some())
                 .map(|it| it.to_string()),
             refused,
         }
+    }
+
+    /// Cuts off the first damaged entry, and what stands behind it, when another node proves that the group has committed
+    /// another one in its place: what was cut and why, for people. The log is to be looked at again then.
+    pub async fn cut_superseded(&self) -> Result<Option<String>, String> {
+        let log = self.log();
+        let Some(damaged) = log.supersedable() else {
+            return Ok(None);
+        };
+        let Some(committed) = self.inner.fetcher.committed_at(&damaged).await else {
+            return Ok(None);
+        };
+        let (node, id) = (committed.node, committed.entry.id);
+        let cut = tokio::task::spawn_blocking(move || log.cut_superseded(&committed.entry)).await;
+        let cut = cut.map_err(|error| error.to_string())?;
+        let was_cut = cut.map_err(|error| error.to_string())?;
+        let (index, term) = (id.index, id.term);
+        Ok(was_cut.then(|| {
+            format!(
+                "entry {index}, which was damaged, was never committed: node {node} has committed another one of term \
+                 {term} in its place; it and what stood behind it were cut off"
+            )
+        }))
     }
 }
 
@@ -155,4 +179,6 @@ pub struct Mended {
     pub lacking: Option<String>,
     /// Why writing back ended early.
     pub refused: Option<String>,
+    /// Whether that is because the group has committed other entries there.
+    pub diverged: bool,
 }

@@ -13,14 +13,14 @@
 //! when this node cannot write back what others gave. (Where nobody has the entry, leaders would hand it around in vain.)
 //! Apply has nobody else to go on: it waits, and what was applied stays readable; a leader hands over.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use inkstone_proto::v1;
-use inkstone_storage::error::{Damage, ReadError};
-use inkstone_storage::log::{Fault, Log};
+use inkstone_storage::error::{Damage, Faults, ReadError};
+use inkstone_storage::log::{Fault, Log, Lost};
 use inkstone_storage::types::Entry;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -33,7 +33,7 @@ use crate::blocking::Blocking;
 use crate::clock::Clock;
 use crate::raft::fetch::Fetcher;
 use crate::raft::types::{Raft, RaftLogId};
-use crate::raft::{Peers, Repairs, snapshot, wire};
+use crate::raft::{Holders, Peers, Repairs, snapshot, wire};
 use crate::scrub::Scrub;
 
 /// Segments that readers have found damaged and that wait for repair; the scrubber finds the rest again.
@@ -130,14 +130,24 @@ impl Repairer {
         self.inner.closing.send_replace(true);
     }
 
-    /// A reader has found damage: it is looked at soon.
-    pub fn suspect(&self, error: &ReadError) {
-        if let ReadError::Damaged(damage) = error
-            && let Some(index) = segment_of(damage)
+    /// A reader has found damage, in the entry with that index if it is known: the status says so from here on, and it is
+    /// looked at soon.
+    pub fn suspect(&self, error: &ReadError, index: Option<u64>) {
+        let ReadError::Damaged(damage) = error else {
+            return;
+        };
+        self.inner.repairs.meet(damage, index);
+        if let Some(index) = segment_of(&damage.file)
             && self.inner.suspects.try_send(index).is_err()
         {
-            tracing::debug!(%damage, "too much is suspected already; the scrubber finds it again");
+            tracing::debug!(%damage, "too much is suspected already; it is found again");
         }
+    }
+
+    /// Whether another member still has the entry of these records.
+    pub async fn look_for(&self, lost: &Lost) -> Holders {
+        let members = self.members();
+        self.inner.fetcher.who_has(&lost.entry, &members).await
     }
 
     /// Repairs the sealed segment that holds the entry at `index`, as far as the other members have what it lacks. One at
@@ -169,11 +179,13 @@ impl Repairer {
         let inner = &self.inner;
         self.learn_members();
         let log = inner.log.clone();
-        let found = inner.blocking.run(move || log.faulty_sealed(index)).await;
+        let look = move || look_at(&log, index);
+        let found = inner.blocking.run(look).await;
         let found = found.map_err(|busy| busy.to_string())?;
-        let Some(faults) = found.map_err(|error| error.to_string())? else {
+        let Some((file, faults)) = found.map_err(|error| error.to_string())? else {
             return Err("it is in no sealed segment: a restart repairs it".to_owned());
         };
+        inner.repairs.set_segment(file.clone(), &faults);
         if faults.is_empty() {
             return Ok(Repaired::default());
         }
@@ -212,6 +224,9 @@ impl Repairer {
             Ok(Err(error)) => return Err(error.to_string()),
             Err(_) => return Err("the log has stopped".to_owned()),
         }
+        if lacking.is_none() {
+            inner.repairs.set_segment(file, &Faults::default());
+        }
         let entries = given.load(Ordering::Relaxed);
         inner.repairs.note(entries, inner.clock.unix_nanos());
         tracing::info!(
@@ -227,15 +242,20 @@ impl Repairer {
     }
 
     fn learn_members(&self) {
-        if let Some(raft) = self.inner.raft.get() {
-            let metrics = raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            let members = metrics.membership_config.membership().nodes();
-            let members: Vec<v1::NodeInfo> = members
-                .map(|(id, member)| wire::node_to_wire(*id, member))
-                .collect();
-            self.inner.fetcher.learn(members);
-        }
+        self.inner.fetcher.learn(self.members());
+    }
+
+    /// As Raft knows them; none before it runs.
+    fn members(&self) -> Vec<v1::NodeInfo> {
+        let Some(raft) = self.inner.raft.get() else {
+            return Vec::new();
+        };
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership().nodes();
+        members
+            .map(|(id, member)| wire::node_to_wire(*id, member))
+            .collect()
     }
 
     /// Starts the task that repairs what the scrubber and readers find, until `stop` says so.
@@ -260,11 +280,19 @@ impl Repairer {
         loop {
             found.borrow_and_update();
             let damaged = damaged_segments(&scrub.status().faults);
-            self.inner
-                .repairs
-                .set_damaged(damaged.iter().map(|(_, count)| count).sum());
-            let is_damaged = !damaged.is_empty();
-            let mut wanted: Vec<u64> = damaged.into_iter().map(|(index, _)| index).collect();
+            let repairs = &self.inner.repairs;
+            let mut wanted: Vec<u64> = damaged.iter().map(|(_, index, _)| *index).collect();
+            repairs.set_scrubbed(damaged.into_iter().map(|(file, _, count)| (file, count)));
+            repairs.forget(|file| {
+                segment_of(file).is_none_or(|base| !self.inner.log.holds_segment(base))
+            });
+            let met = repairs.met();
+            let met = met.iter().filter_map(|file| segment_of(file));
+            wanted.extend(
+                met.filter(|index| !wanted.contains(index))
+                    .collect::<Vec<_>>(),
+            );
+            let is_damaged = !wanted.is_empty();
             while let Ok(index) = suspected.try_recv() {
                 if !wanted.contains(&index) {
                     wanted.push(index);
@@ -307,7 +335,7 @@ impl Repairer {
     /// For a reader that cannot go on without what is damaged: returns when it was tried to repair it.
     pub async fn repair_for_reader(&self, error: &ReadError) {
         if let ReadError::Damaged(damage) = error
-            && let Some(index) = segment_of(damage)
+            && let Some(index) = segment_of(&damage.file)
         {
             self.repair(index).await;
         }
@@ -323,7 +351,7 @@ impl Repairer {
         damage: &Damage,
         reader: Reader,
     ) -> Result<bool, String> {
-        let index = segment_of(damage).ok_or_else(|| damage.to_string())?;
+        let index = segment_of(&damage.file).ok_or_else(|| damage.to_string())?;
         let log = self.inner.log.clone();
         if !log.is_sealed(index) {
             return Err(damage.to_string());
@@ -395,16 +423,21 @@ impl Repairer {
     }
 }
 
-/// The first entry of the segment that damage is in: its file's name.
-fn segment_of(damage: &Damage) -> Option<u64> {
-    Path::new(&damage.file)
-        .file_stem()
+/// The damaged entries of the sealed segment that holds the entry at `index`, and that segment's file.
+fn look_at(log: &Log, index: u64) -> Result<Option<(PathBuf, Faults)>, ReadError> {
+    let file = log.sealed_file(index);
+    Ok(file.zip(log.faulty_sealed(index)?))
+}
+
+/// The first entry of a segment: its file's name.
+fn segment_of(file: &Path) -> Option<u64> {
+    file.file_stem()
         .and_then(|stem| stem.to_str())
         .and_then(|stem| stem.parse().ok())
 }
 
-/// The segments with damaged entries: an entry of each, and how many are damaged.
-fn damaged_segments(faults: &[Fault]) -> Vec<(u64, u64)> {
+/// The segments with damaged entries: the file, an entry of each, and how many are damaged.
+fn damaged_segments(faults: &[Fault]) -> Vec<(PathBuf, u64, u64)> {
     let mut segments: Vec<(&Path, u64, u64)> = Vec::new();
     for fault in faults {
         let Some(entries) = &fault.entries else {
@@ -421,7 +454,7 @@ fn damaged_segments(faults: &[Fault]) -> Vec<(u64, u64)> {
     }
     segments
         .into_iter()
-        .map(|(_, index, count)| (index, count))
+        .map(|(file, index, count)| (file.to_owned(), index, count))
         .collect()
 }
 
@@ -449,15 +482,17 @@ mod tests {
             fault("log/00000000000000000020.seg", None),
             fault("log/00000000000000000040.seg", Some(41..=41)),
         ];
-        assert_eq!(damaged_segments(&faults), [(4, 4), (41, 1)]);
+        let first = "log/00000000000000000000.seg".into();
+        let other = "log/00000000000000000040.seg".into();
+        assert_eq!(damaged_segments(&faults), [(first, 4, 4), (other, 41, 1)]);
     }
 
     #[test]
     fn a_segment_is_told_by_its_file() {
         let damage = fault("data/group-1/log/00000000000000000040.seg", None).damage;
-        assert_eq!(segment_of(&damage), Some(40));
+        assert_eq!(segment_of(&damage.file), Some(40));
         assert_eq!(
-            segment_of(&fault("data/group-1/hard-state", None).damage),
+            segment_of(&fault("data/group-1/hard-state", None).damage.file),
             None
         );
     }

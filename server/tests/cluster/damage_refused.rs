@@ -27,7 +27,7 @@ struct Files {
 }
 
 /// What tells the operator how to go on.
-const AS_A_NEW_NODE: &str = "it joins as a new node";
+pub(crate) const AS_A_NEW_NODE: &str = "it joins as a new node";
 
 const HARMS: [(&str, Harm); 4] = [
     ("both slots of the hard state", |files| {
@@ -54,7 +54,7 @@ const HARMS: [(&str, Harm); 4] = [
     }),
 ];
 
-fn both_slots(file: &Path) -> PathBuf {
+pub(crate) fn both_slots(file: &Path) -> PathBuf {
     flip(file, 24);
     flip(file, 4_096 + 24);
     file.to_owned()
@@ -77,7 +77,7 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Starts the node, which must end by itself with code 1: what it said.
-async fn refusal(cluster: &mut Cluster, node: usize, what: &str) -> String {
+pub(crate) async fn refusal(cluster: &mut Cluster, node: usize, what: &str) -> String {
     cluster.spawn(node).expect("it starts");
     let process = cluster.process(node).expect("it was started");
     let ended = process.exited(SOON).await;

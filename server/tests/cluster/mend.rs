@@ -2,22 +2,27 @@
 //! the node goes on, also when it leads and a follower needs what rotted.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use inkstone_client::{
-    Client, ClusterStatus, IfExists, NewRecord, ReadOptions, Reason, Record, Start,
+    Client, ClusterStatus, Gap, GapReason, IfExists, NewRecord, ReadEvent, ReadOptions, Reason,
+    Record, Start,
 };
 use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
+use tokio_stream::StreamExt as _;
 
 use crate::damage::{LOG, bodies, find_records, segments};
-use crate::heal::{all_nodes_agree, read, status_until};
+use crate::heal::{all_nodes_agree, own_status, read, status_until};
 use crate::scene::{Stage, append_all, binary, read_all};
 use crate::scrub::flip_in_place;
 
 const OTHER: &str = "other";
+/// Records of one append.
+const BATCH: u64 = 20;
 
 /// A cluster with sealed segments on these nodes, whose scrubbers are off: only readers find damage.
-async fn sealed_cluster(bodies: &[Vec<u8>], on: &[usize]) -> Result<Stage> {
+pub(crate) async fn sealed_cluster(bodies: &[Vec<u8>], on: &[usize]) -> Result<Stage> {
     let options = ClusterOptions {
         // Entries are read from the disk, not from memory.
         tables: "[log]\nsegment_size = 16777216\ntail_size = 1048576\n".to_owned(),
@@ -116,26 +121,64 @@ async fn a_damaged_record_is_read_through_another_node_and_then_mended() {
     all_nodes_agree(&stage.cluster, &bodies).await.unwrap();
 }
 
+/// What a read of these offsets gives: how many records, and each gap.
+async fn with_gaps(client: &Client, from: u64, until: u64) -> Result<(usize, Vec<Gap>)> {
+    let options = ReadOptions {
+        from: Start::Offset(from),
+        until: Some(until),
+        ..ReadOptions::new(LOG)
+    };
+    let mut events = client.read(options);
+    let (mut records, mut gaps) = (0, Vec::new());
+    while let Some(event) = events.next().await {
+        match event? {
+            ReadEvent::Records(more) => records += more.len(),
+            ReadEvent::Gap(gap) => gaps.push(gap),
+            _ => {}
+        }
+    }
+    Ok((records, gaps))
+}
+
+/// Node 0 does not know whether the record is lost.
+async fn is_told_that_it_may_be_elsewhere(cluster: &Cluster, offset: u64) -> Result<()> {
+    let brief = Client::builder()
+        .stick_to(cluster.address(0))
+        .timeout(Duration::from_secs(1))
+        .build()?;
+    let error = read_at(&brief, offset).await.expect_err("it is not read");
+    let error: &inkstone_client::Error = error.downcast_ref().expect("the client's");
+    assert_eq!(error.reason(), Some(Reason::Damaged), "{error}");
+    assert!(error.to_string().contains("is not known"), "{error}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_is_damaged_everywhere_is_an_error_and_all_else_goes_on() {
+async fn a_record_that_is_damaged_everywhere_is_a_gap_and_all_else_goes_on() {
     let bodies = bodies();
-    let stage = sealed_cluster(&bodies, &[0, 1, 2]).await.unwrap();
+    let mut stage = sealed_cluster(&bodies, &[0, 1, 2]).await.unwrap();
     let (offset, bytes) = a_record(&stage.cluster, &[0, 1, 2], &bodies);
     for (file, position) in &bytes {
         flip_in_place(file, *position);
     }
+    // What was appended with it is under one crc with it.
+    let batch = offset / BATCH * BATCH;
     for node in 0..3 {
         let client = stage.cluster.client_of(node).unwrap();
-        let error = read_at(&client, offset).await.unwrap_err();
-        let error: &inkstone_client::Error = error.downcast_ref().expect("the client's");
-        assert_eq!(
-            error.reason(),
-            Some(Reason::Damaged),
-            "node {node}: {error}"
-        );
-        // A batch far behind it, another log, and appends.
-        let far = bodies.len() as u64 - 1;
-        assert!(read_at(&client, far).await.unwrap().body == bodies[bodies.len() - 1]);
+        let (records, gaps) = with_gaps(&client, batch - 5, batch + BATCH + 5)
+            .await
+            .unwrap();
+        let gap = Gap {
+            from: batch,
+            to: batch + BATCH,
+            reason: GapReason::Damaged,
+        };
+        assert_eq!((records, gaps), (10, vec![gap]), "node {node}");
+        // At once, though nothing scrubs.
+        let own = own_status(&client).await.unwrap().repair.unwrap();
+        assert_eq!(own.damaged_entries, 1, "{own:?}");
+        assert!(own.damages[0].entries.is_some(), "{own:?}");
+        // Another log, and appends.
         let other = read_all(&client, ReadOptions::new(OTHER)).await.unwrap();
         assert_eq!(other[0].body, "kept");
         client
@@ -150,9 +193,15 @@ async fn a_record_that_is_damaged_everywhere_is_an_error_and_all_else_goes_on() 
         })
     };
     status_until(&stage.cluster, 0, waits).await.unwrap();
-    // One copy is whole again: the next reader of each node brings it back.
+    // One copy is whole again, on a node that does not answer: nobody may be told that there is none.
+    stage.cluster.kill(2).unwrap();
     let (file, position) = &bytes[2];
     flip_in_place(file, *position);
+    is_told_that_it_may_be_elsewhere(&stage.cluster, offset)
+        .await
+        .unwrap();
+    // It comes back: the next reader of each node brings the record back.
+    stage.cluster.restart(2).await.unwrap();
     for node in 0..3 {
         let client = stage.cluster.client_of(node).unwrap();
         let body = &bodies[usize::try_from(offset).unwrap()];
@@ -162,9 +211,19 @@ async fn a_record_that_is_damaged_everywhere_is_an_error_and_all_else_goes_on() 
         );
     }
     for node in [0, 1] {
-        status_until(&stage.cluster, node, has_repaired)
+        let status = status_until(&stage.cluster, node, has_repaired)
             .await
             .unwrap();
+        let own = status
+            .nodes
+            .iter()
+            .find(|row| row.node.id == status.answered_by);
+        let repair = own.and_then(|own| own.repair.as_ref()).unwrap();
+        assert_eq!(
+            (repair.damaged_entries, repair.damages.len()),
+            (0, 0),
+            "{repair:?}"
+        );
     }
 }
 

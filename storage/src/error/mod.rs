@@ -133,6 +133,21 @@ pub enum RepairError {
         /// What was expected and what was given.
         what: String,
     },
+    /// The log goes on with another chain crc than the one that these entries lead to: they are not the damaged ones.
+    #[error(
+        "the entries {first} to {last} that were given are not the damaged ones: they lead to chain crc {found:08x}, the \
+         log goes on with {expected:08x}"
+    )]
+    Diverged {
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+        /// As the log has it.
+        expected: u32,
+        /// As the entries that were given have it.
+        found: u32,
+    },
     /// Entries that can only be proven together were not all given.
     #[error("entries {first} to {last} must be given together, {index} is missing")]
     Incomplete {

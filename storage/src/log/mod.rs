@@ -30,6 +30,7 @@ mod checkpoint;
 mod data_dir;
 mod entries;
 mod hard_state;
+mod lost;
 mod mutant;
 mod open;
 mod purge;
@@ -53,10 +54,11 @@ mod watermark;
 mod writer;
 
 pub use self::data_dir::DirLock;
+pub use self::lost::Lost;
 #[cfg(feature = "mutants")]
 pub use self::mutant::Mutant;
 pub use self::recovery::{Finding, Recovery};
-pub use self::repair::Repair;
+pub use self::repair::{Repair, Supersedable};
 pub use self::retained::{Extent, LogExtent};
 pub use self::scrub::{ScrubProgress, ScrubStep, Scrubber};
 pub use self::spare::Spare;

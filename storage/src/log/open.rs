@@ -7,6 +7,7 @@ mod begin;
 mod candidate;
 mod segments;
 mod survey;
+mod whole;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -14,12 +15,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 pub(super) use self::begin::Begun;
 pub(super) use self::segments::Opening;
 use self::survey::Last;
 pub(super) use self::survey::{Segment, Survey};
+pub(super) use self::whole::{Start, Whole};
 use super::checkpoint;
 use super::hard_state::HardStateFile;
 use super::mutant::Mutation;
@@ -98,7 +100,7 @@ pub(super) fn open(
         .map_err(write_error(&options.watermark_path()))?;
     let shared = Arc::new(Shared {
         queue: Queue::new(options.queue_size),
-        repairing: Mutex::new(()),
+        repairing: Arc::default(),
         options,
         group,
         disk,

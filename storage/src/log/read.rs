@@ -167,19 +167,19 @@ fn read_live(shared: &Shared, row: &LiveRow, gathering: &mut Gathering) -> Resul
         .map_err(|bad| bad_batch(shared, index, bad).into())
 }
 
-fn refused_live(shared: &Shared, index: u64, batches: &Batches) -> Vec<u32> {
+pub(super) fn refused_live(shared: &Shared, index: u64, batches: &Batches) -> Vec<u32> {
     let state = shared.state.read();
     match state.sealed_of(index) {
         // Sealed since the row was found.
-        Some(sealed) => refused_sealed(sealed, sealed.frame_number(index), batches),
+        Some(sealed) => refused_sealed(sealed, sealed.frame_number(index), batches.headers()),
         None => (0..batch_number(batches.headers().len()))
             .filter(|batch| state.is_refused(index, *batch))
             .collect(),
     }
 }
 
-fn refused_sealed(sealed: &Sealed, frame: u32, batches: &Batches) -> Vec<u32> {
-    (0..batch_number(batches.headers().len()))
+pub(super) fn refused_sealed(sealed: &Sealed, frame: u32, headers: &[BatchHeader]) -> Vec<u32> {
+    (0..batch_number(headers.len()))
         .filter(|batch| sealed.is_refused(frame, *batch))
         .collect()
 }

@@ -6,6 +6,8 @@
 mod entries;
 mod rewrite;
 mod sealed;
+mod superseded;
+mod turn;
 mod whole;
 
 use std::sync::Arc;
@@ -15,9 +17,11 @@ use parking_lot::Mutex;
 use self::entries::Peers;
 use self::rewrite::{Plan, Rewrite};
 pub(super) use self::sealed::{Replacement, faulty};
+pub use self::superseded::Supersedable;
+pub(super) use self::turn::Turns;
 use self::whole::Places;
 use super::mutant::Mutation;
-use super::open::{Begun, Survey};
+use super::open::{Begun, Start, Survey};
 use super::recovery::Recovery;
 use super::scan::FaultAt;
 use super::segment::segment_path;
@@ -41,6 +45,10 @@ pub struct Repair {
     /// The last sync group that the watermark knows.
     sync_group: u64,
     purged: Option<EntryId>,
+    start: Start,
+    group: u32,
+    /// The newest boundary between segments that has a checkpoint, whole or not.
+    boundary: Option<u64>,
     /// The newest that is whole.
     checkpoint: Option<Checkpoint>,
     places: Mutex<Places>,
@@ -57,6 +65,9 @@ impl Repair {
             faults: Faults::default(),
             sync_group: 0,
             purged: None,
+            start: Start::default(),
+            group: 0,
+            boundary: None,
             checkpoint: None,
             places: Mutex::default(),
         };
@@ -80,7 +91,14 @@ impl Repair {
             Found::Known(mark) => mark.sync_group,
             Found::Bad => 0,
         };
-        self.purged = begun.hard_state.current().purged;
+        let hard_state = begun.hard_state.current();
+        self.start = Start {
+            first: hard_state.first,
+            chain_crc: hard_state.chain_start,
+        };
+        self.purged = hard_state.purged;
+        self.group = begun.group;
+        self.boundary = begun.files.boundaries.last().copied();
         let boundaries = begun.files.boundaries.iter().copied();
         self.checkpoint = self.find_checkpoint(boundaries, begun.has_snapshot, begun.group)?;
         *self.places.lock() = Places::default();

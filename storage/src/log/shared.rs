@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use super::LogOptions;
 use super::mutant::Mutation;
 use super::queue::Queue;
+use super::repair::Turns;
 use super::state::State;
 use crate::format::checkpoint::CheckpointFile;
 use crate::io::Disk;
@@ -26,8 +27,8 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) state: RwLock<State>,
     pub(super) queue: Queue,
-    /// Held while a sealed segment is written anew.
-    pub(super) repairing: Mutex<()>,
+    /// Whose turn it is to write a sealed segment anew.
+    pub(super) repairing: Arc<Turns>,
     /// Whether the last append that asked was refused for want of room.
     pub(super) is_low: AtomicBool,
     pub(super) mutation: Mutation,

@@ -9,6 +9,7 @@ mod full;
 mod hooked;
 mod hostile;
 mod latch;
+mod lost;
 mod making_good;
 mod model;
 mod recovery;
@@ -16,6 +17,8 @@ mod repair;
 mod rot;
 mod scrub;
 mod spare;
+mod superseded;
 mod support;
 #[path = "../tell/mod.rs"]
 mod tell;
+mod turns;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use inkstone_client::{Client, Consistency, SearchAnswer, SearchOptions, WhenBehind};
+use inkstone_client::{Client, Consistency, Gap, SearchAnswer, SearchOptions, WhenBehind};
 use serde_json::json;
 
 use crate::arguments;
@@ -80,12 +80,23 @@ impl Search {
                 "node": answer.node,
                 "next_before_offset": answer.next_before_offset,
                 "behind": answer.behind,
+                "gaps": answer.gaps.iter().map(gap_json).collect::<Vec<_>>(),
             } }))?;
         }
         output.flush()?;
+        for gap in &answer.gaps {
+            let (from, to) = (gap.from, gap.to.saturating_sub(1));
+            output.note(&format!(
+                "gap: hits at offsets {from} to {to} are missing: damaged"
+            ));
+        }
         output.note(&summary(&answer));
         Ok(())
     }
+}
+
+fn gap_json(gap: &Gap) -> serde_json::Value {
+    json!({ "from": gap.from, "to": gap.to, "reason": "damaged" })
 }
 
 /// One line: whether acknowledged records may be missing, how many hits, what they cover, whether there may be more.
@@ -98,8 +109,10 @@ fn summary(answer: &SearchAnswer) -> String {
     let noun = if hits == 1 { "hit" } else { "hits" };
     let complete = if answer.complete {
         "complete"
-    } else {
+    } else if answer.gaps.is_empty() {
         "NOT complete: a limit cut it, narrow the query"
+    } else {
+        "NOT complete: hits are damaged on every node"
     };
     let more = answer
         .next_before_offset
@@ -129,6 +142,7 @@ mod tests {
             node: 1,
             next_before_offset: None,
             behind: false,
+            gaps: vec![],
         };
         assert_eq!(
             summary(&answer),
@@ -137,7 +151,13 @@ mod tests {
         answer.next_before_offset = Some(17);
         assert!(summary(&answer).ends_with("complete; next page: --before 17"));
         answer.complete = false;
-        assert!(summary(&answer).contains("NOT complete"));
+        assert!(summary(&answer).contains("NOT complete: a limit"));
+        answer.gaps.push(Gap {
+            from: 3,
+            to: 5,
+            reason: inkstone_client::GapReason::Damaged,
+        });
+        assert!(summary(&answer).contains("NOT complete: hits are damaged"));
     }
 
     #[test]
@@ -150,6 +170,7 @@ mod tests {
             node: 1,
             next_before_offset: None,
             behind: true,
+            gaps: vec![],
         };
         assert_eq!(
             summary(&answer),

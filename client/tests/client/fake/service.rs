@@ -201,6 +201,7 @@ impl Logs for Fake {
             node: 1,
             next_before_offset: None,
             behind,
+            gaps: Vec::new(),
         }))
     }
 }

@@ -38,6 +38,26 @@ pub(crate) fn read(error: &ReadError, data_dir: &Path) -> Status {
     }
 }
 
+/// A read of what is damaged here, and of which some members did not say whether they have it.
+pub(crate) fn read_unsure(error: &ReadError, data_dir: &Path, who: &str) -> Status {
+    let ReadError::Damaged(damage) = error else {
+        return read(error, data_dir);
+    };
+    let file = relative(&damage.file, data_dir);
+    let message = format!(
+        "{file}: damaged at byte {}: {}; whether another node has it is not known ({who}): read it again when those answer, \
+         or remove a member that never will (`ink cluster remove`)",
+        damage.position, damage.what
+    );
+    let detail = ErrorDetail {
+        file,
+        position: Some(damage.position),
+        retryable: true,
+        ..no_effect(Reason::Damaged)
+    };
+    status(Code::DataLoss, message, &detail)
+}
+
 fn damaged(damage: &Damage, data_dir: &Path) -> Status {
     let file = relative(&damage.file, data_dir);
     let message = format!(

@@ -53,8 +53,8 @@ impl Cursor {
         self.at >= self.end || self.records_left == 0 || self.bytes_left == 0
     }
 
-    /// Moves on to the first offset that is kept; the gap that this leaves, within the bounds of the read.
-    pub(crate) fn skip_trimmed(&mut self, first: u64) -> Option<(u64, u64)> {
+    /// Moves on to an offset that can be read; the gap that this leaves, within the bounds of the read.
+    pub(crate) fn skip_to(&mut self, first: u64) -> Option<(u64, u64)> {
         let to = first.min(self.end);
         if self.is_done() || to <= self.at {
             return None;

@@ -1,7 +1,7 @@
 //! From offsets to hits: the records are read from the log, in few reads, newest first, within a bound of bytes.
 //!
-//! Runs on a thread that may block. Promises: a hit whose record can't be read and verified is an error, never left
-//! out; what was trimmed since is no hit any more.
+//! Runs on a thread that may block. Promises: a hit whose record can't be read and verified is an error, or named as lost,
+//! never left out in silence; what was trimmed since is no hit any more.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::grpc::error;
 use crate::grpc::limits::{
     HIGHLIGHTS_MAX, READ_MESSAGE_SIZE_MAX, SEARCH_ANSWER_SIZE_MAX, SEARCH_READ_SPAN_MAX,
 };
+use crate::grpc::search::lost::LostHits;
 
 /// Bytes that a highlight takes in an answer, at most.
 const HIGHLIGHT_SIZE: usize = 12;
@@ -45,6 +46,8 @@ pub(crate) struct Page {
     pub(crate) indexed_next_offset: u64,
     pub(crate) complete: bool,
     pub(crate) next_before_offset: Option<u64>,
+    /// Hits whose records are damaged here.
+    pub(crate) lost: Vec<LostHits>,
 }
 
 impl Fetch {
@@ -69,6 +72,7 @@ impl Fetch {
             indexed_next_offset: found.next_offset.max(self.first_offset),
             complete: found.complete,
             next_before_offset: None,
+            lost: Vec::new(),
         };
         let mut room = SEARCH_ANSWER_SIZE_MAX;
         let mut rest = found.offsets.as_slice();
@@ -81,7 +85,7 @@ impl Fetch {
             }
             let run;
             (run, rest) = rest.split_at(run_length(rest));
-            for record in self.read_run(run)? {
+            for record in self.read_run(run, &mut page.lost)? {
                 let hit = hit(record, &self.request.query);
                 if hit.1 > room && !page.hits.is_empty() {
                     cut = true;
@@ -101,8 +105,9 @@ impl Fetch {
         Ok(page)
     }
 
-    /// The records at these falling offsets, in their order; those trimmed since are left out.
-    fn read_run(&self, offsets: &[u64]) -> Result<Vec<Record>, Status> {
+    /// The records at these falling offsets, in their order; those trimmed since are left out, those that are damaged are
+    /// `lost`.
+    fn read_run(&self, offsets: &[u64], lost: &mut Vec<LostHits>) -> Result<Vec<Record>, Status> {
         let (Some(newest), Some(oldest)) = (offsets.first(), offsets.last()) else {
             return Ok(Vec::new());
         };
@@ -120,7 +125,20 @@ impl Fetch {
                     at = first;
                     continue;
                 }
-                Err(failed) => return Err(error::read(&failed, &self.data_dir)),
+                Err(why) => {
+                    let Ok(Some(found)) = self.log.lost_at(self.request.log, at) else {
+                        return Err(error::read(&why, &self.data_dir));
+                    };
+                    at = found.to;
+                    let mut is_hit = false;
+                    while wanted.next_if(|offset| *offset < found.to).is_some() {
+                        is_hit = true;
+                    }
+                    if is_hit {
+                        lost.push(LostHits { lost: found, why });
+                    }
+                    continue;
+                }
             };
             if chunk.next_offset <= at {
                 break;

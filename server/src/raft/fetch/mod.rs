@@ -5,7 +5,10 @@
 //! the store. Must not know: how damage is found, or written back.
 
 mod give;
+mod holders;
+mod superseded;
 mod take;
 
 pub(crate) use give::{Running, give};
+pub use holders::Holders;
 pub(crate) use take::Fetcher;

@@ -63,9 +63,11 @@ impl std::fmt::Display for Lacking {
 }
 
 /// One request's answer, checked.
-struct Page {
-    entries: Vec<Entry>,
-    absent: Vec<(u64, peer::Absence)>,
+pub(super) struct Page {
+    pub(super) entries: Vec<Entry>,
+    pub(super) absent: Vec<(u64, peer::Absence)>,
+    /// The last entry that the one who answers knows to be committed.
+    pub(super) committed_index: Option<u64>,
 }
 
 impl Fetcher {
@@ -77,6 +79,11 @@ impl Fetcher {
             nodes: Arc::default(),
             turn: Arc::default(),
         }
+    }
+
+    /// This node.
+    pub(super) fn node_id(&self) -> u64 {
+        self.node_id
     }
 
     /// These are nodes of the cluster, as they are reached now.
@@ -123,7 +130,7 @@ impl Fetcher {
     }
 
     /// Whom to ask, in turn.
-    fn in_turn(&self) -> Vec<v1::NodeInfo> {
+    pub(super) fn in_turn(&self) -> Vec<v1::NodeInfo> {
         let mut nodes = self.nodes();
         if !nodes.is_empty() {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % nodes.len();
@@ -159,6 +166,7 @@ impl Fetcher {
         lacking: &mut Lacking,
     ) -> BTreeMap<u64, Entry> {
         let mut found = BTreeMap::new();
+        let mut said: Vec<(u64, u64, String)> = Vec::new();
         for node in self.in_turn() {
             let mut absent = BTreeMap::new();
             loop {
@@ -185,22 +193,28 @@ impl Fetcher {
                         found.extend(entries.map(|entry| (entry.id.index, entry)));
                         absent.extend(page.absent);
                         if found.len() + absent.len() == before {
-                            lacking.note(first, node.id, "its answer is not what was asked for");
+                            let answer = "its answer is not what was asked for";
+                            said.push((first, node.id, answer.to_owned()));
                             break;
                         }
                     }
                     Err(answer) => {
-                        lacking.note(first, node.id, &answer);
+                        said.push((first, node.id, answer));
                         break;
                     }
                 }
             }
             for (index, why) in absent {
-                lacking.note(index, node.id, absence(why));
+                said.push((index, node.id, absence(why).to_owned()));
             }
             if found.len() == asked.len() {
                 break;
             }
+        }
+        // What one node lacks another one may have given since.
+        said.retain(|(index, ..)| !found.contains_key(index));
+        for (index, node, answer) in said {
+            lacking.note(index, node, &answer);
         }
         found
     }
@@ -257,7 +271,7 @@ impl Fetcher {
     }
 
     /// Asks one node for one page.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         node: &v1::NodeInfo,
         request: peer::FetchEntriesRequest,
@@ -279,6 +293,7 @@ impl Fetcher {
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
             absent: absent.map(|absent| (absent.index, absent.why())).collect(),
+            committed_index: answer.committed_index,
         })
     }
 }
@@ -294,7 +309,7 @@ fn page_length(known: &[EntryIdentity]) -> usize {
     fits.count()
 }
 
-fn identity_to_wire(known: &EntryIdentity) -> peer::EntryIdentity {
+pub(super) fn identity_to_wire(known: &EntryIdentity) -> peer::EntryIdentity {
     peer::EntryIdentity {
         id: Some(wire::id_to_wire(known.id)),
         kind: u32::from(known.kind as u8),
@@ -303,7 +318,7 @@ fn identity_to_wire(known: &EntryIdentity) -> peer::EntryIdentity {
     }
 }
 
-fn absence(why: peer::Absence) -> &'static str {
+pub(super) fn absence(why: peer::Absence) -> &'static str {
     match why {
         peer::Absence::Unspecified => "does not give it",
         peer::Absence::BeyondEnd => "does not have it",

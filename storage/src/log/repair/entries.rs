@@ -105,8 +105,12 @@ pub(super) fn arrived(fault: &FaultyRange, chain: u32, size: u64) -> Result<(), 
         return Ok(());
     };
     if chain != after {
-        let what = format!("the entries lead to chain crc {chain:08x}, not to {after:08x}");
-        return Err(refused(fault.last, what));
+        return Err(RepairError::Diverged {
+            first: fault.first,
+            last: fault.last,
+            expected: after,
+            found: chain,
+        });
     }
     match expected {
         Some(expected) if expected != size => {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::entries::Peers;
 use super::rewrite::{Footer, Plan, Rewrite};
+use super::turn::Turn;
 use crate::error::{EntryIdentity, Faults, Known, ReadError, RepairError};
 use crate::format::batch::Batches;
 use crate::format::frame::{FRAME_HEADER_SIZE, FrameHeader, stamp_seed};
@@ -147,8 +148,7 @@ pub(in crate::log) fn repair(
     peers: &mut Peers<'_>,
     done: Done,
 ) -> Result<(), RepairError> {
-    // Two repairs of one segment would write the same file.
-    let _alone = shared.repairing.lock();
+    let turn = Turn::take(&shared.repairing);
     let sealed = shared.state.read().sealed_of(index).cloned();
     let sealed = sealed.ok_or(RepairError::NotFaulty { index })?;
     let path = sealed.path();
@@ -201,6 +201,10 @@ pub(in crate::log) fn repair(
         drop(shared.disk.remove(&tmp));
         return Err(error);
     }
+    let done: Done = Box::new(move |replaced| {
+        drop(turn);
+        done(replaced);
+    });
     shared
         .queue
         .push([Job::Replace(Replacement { base, tmp }, done)])?;

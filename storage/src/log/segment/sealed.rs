@@ -149,6 +149,11 @@ impl Sealed {
         self.footer.frame(&self.map, self.frame_number(index))
     }
 
+    /// An entry's id, as far as the footer says.
+    pub(in crate::log) fn id(&self, index: u64) -> Option<EntryId> {
+        self.footer.id(&self.map, index)
+    }
+
     /// Position of an entry's frame, as far as the footer says.
     pub(in crate::log) fn position(&self, index: u64) -> u64 {
         self.footer

@@ -122,15 +122,15 @@ fn records_before_the_time_are_passed_over_once_and_cost_nothing() {
 #[test]
 fn a_gap_covers_what_was_trimmed_within_the_bounds_of_the_read() {
     let mut cursor = Cursor::new(&ReadRequest::default(), 2, 10, None);
-    assert_eq!(cursor.skip_trimmed(6), Some((2, 6)));
-    assert_eq!(cursor.skip_trimmed(6), None);
+    assert_eq!(cursor.skip_to(6), Some((2, 6)));
+    assert_eq!(cursor.skip_to(6), None);
     assert_eq!(cursor.at(), 6);
     let request = ReadRequest {
         until_offset: Some(4),
         ..ReadRequest::default()
     };
     let mut cursor = Cursor::new(&request, 2, 10, None);
-    assert_eq!(cursor.skip_trimmed(6), Some((2, 4)));
+    assert_eq!(cursor.skip_to(6), Some((2, 4)));
     assert!(cursor.is_done());
 }
 
