@@ -25,8 +25,8 @@ use crate::tail::Applied;
 /// The log that a leading node has.
 pub(crate) const LOG: &str = "log";
 
-const NODE: u64 = 1;
-const CLUSTER: [u8; 16] = [7; 16];
+pub(crate) const NODE: u64 = 1;
+pub(crate) const CLUSTER: [u8; 16] = [7; 16];
 /// Longer than any test runs.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -23,6 +23,8 @@ mod lone_node;
 mod members;
 mod moved;
 pub mod peer;
+#[cfg(test)]
+mod purged;
 pub mod quarantined;
 mod read;
 mod search;

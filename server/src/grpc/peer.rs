@@ -13,6 +13,7 @@ use inkstone_proto::peer_v1::peer_server::{Peer, PeerServer};
 use inkstone_proto::{peer_v1 as peer, v1};
 use inkstone_storage::limits::MESSAGE_SIZE_MAX;
 use inkstone_storage::types::Identity;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -243,6 +244,8 @@ async fn install(
             "the checkpoint is of a later term than the sender",
         ));
     }
+    let committed = raft.metrics().borrow_watched().local_committed;
+    snapshot::check_history(last, committed.as_ref()).map_err(|error| malformed(&error))?;
     let response = raft
         .install_full_snapshot(sender, snapshot)
         .await
@@ -480,3 +483,6 @@ impl Peer for PeerService {
         Ok(Response::new(response))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use inkstone_proto::v1::{
     TailRequest, TailResponse, View,
 };
 use inkstone_storage::error::ReadError;
-use inkstone_storage::log::ReadChunk;
+use inkstone_storage::log::{Log, ReadChunk};
 use inkstone_storage::types::LogId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -180,11 +180,11 @@ async fn offset_at_time(
     info: &LogInfo,
     timestamp: i64,
 ) -> Result<Option<u64>, Status> {
-    let (id, from) = (info.id, info.first_offset);
+    let (id, first_offset) = (info.id, info.first_offset);
     let look = async || {
         let log = services.group.log().clone();
         let reads = &services.reads;
-        let found = reads.run(move || log.offset_at_time(id, from, timestamp));
+        let found = reads.run(move || look_at_times(&log, id, first_offset, timestamp));
         found.await.map_err(error::pool_busy)
     };
     let found = match look().await? {
@@ -197,6 +197,23 @@ async fn offset_at_time(
         found => found,
     };
     found.map_err(|failed| error::read(&failed, &services.data_dir))
+}
+
+/// Looks from the first record on that is there: more may have been purged since the look at the log, and after a snapshot
+/// the log's first offset is an older one.
+fn look_at_times(
+    log: &Log,
+    id: LogId,
+    first_offset: u64,
+    timestamp: i64,
+) -> Result<Option<u64>, ReadError> {
+    let mut from = first_offset;
+    loop {
+        match log.offset_at_time(id, from, timestamp) {
+            Err(ReadError::Purged { first, .. }) if first > from => from = first,
+            found => return found,
+        }
+    }
 }
 
 /// Why a stream ends early.

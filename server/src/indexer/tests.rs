@@ -128,3 +128,77 @@ async fn indexing_stops_while_the_disk_is_nearly_full_and_then_goes_on() {
         timeout(PATIENCE, indexer.wait_for(index)).await.unwrap();
     }
 }
+
+/// Bytes of all files in a directory and below.
+fn size_of(dir: &Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    // One may go between the two.
+    let sizes = files.filter_map(|file| {
+        let file = file.ok()?;
+        let metadata = file.metadata().ok()?;
+        Some(if metadata.is_dir() {
+            size_of(&file.path())
+        } else {
+            metadata.len()
+        })
+    });
+    sizes.sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_purged_goes_from_the_index_and_gives_its_room_on_the_disk_back() {
+    const LAST: u64 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(dir.path(), &Arc::new(AtomicU64::new(ROOM)));
+    let applied = Applied::new(0);
+    let wanted = watch::Sender::new(true);
+    let options = IndexerOptions {
+        dir: dir.path().join("search"),
+        writer_memory: 32 << 20,
+        free_size_min: ROOM,
+        commit_interval: Duration::from_millis(10),
+        // A shard for every record: none holds both what goes and what stays.
+        shard_size: 1,
+    };
+    let (indexer, _task) =
+        Indexer::start(options, log.clone(), applied.clone(), wanted.subscribe());
+    for index in 1..=LAST {
+        append(&log, &applied, index);
+        timeout(PATIENCE, indexer.wait_for(index)).await.unwrap();
+    }
+    let search = dir.path().join("search");
+    let until = async |what: &str, holds: &dyn Fn(u64) -> bool| {
+        let looking = async {
+            let mut looks = interval(Duration::from_millis(10));
+            while !holds(size_of(&search)) {
+                looks.tick().await;
+            }
+        };
+        let seen = timeout(PATIENCE, looking).await;
+        seen.unwrap_or_else(|_| panic!("never: {what}; {} bytes", size_of(&search)));
+        size_of(&search)
+    };
+    let full = until("several shards", &|size| size > 10_000).await;
+    let id = log.entry_id(LAST - 2).unwrap().expect("it is there");
+    log.purge(id, Box::new(|_| ())).unwrap();
+    let left = until("a third of it", &|size| size < full / 3).await;
+    println!("{full} bytes, then {left}");
+    // What is left is found, and what comes next.
+    append(&log, &applied, LAST + 1);
+    timeout(PATIENCE, indexer.wait_for(LAST + 1)).await.unwrap();
+    let request = search::SearchRequest {
+        log: LogId(1),
+        query: search::Query::parse("record").expect("a word"),
+        limit: 100,
+        since: None,
+        until: None,
+        before_offset: None,
+    };
+    let searcher = indexer.searcher().expect("it is open");
+    let found = searcher.search(&request, &|| false).expect("it answers");
+    let offsets = &found.offsets;
+    assert_eq!(offsets[..3], [LAST, LAST - 1, LAST - 2]);
+    assert!(offsets.len() < 20, "{offsets:?}");
+}

@@ -29,6 +29,8 @@ mod state;
 mod state_machine;
 mod time;
 mod transfer;
+#[cfg(test)]
+mod traps;
 pub(crate) mod types;
 mod versions;
 pub(crate) mod wire;

@@ -18,7 +18,7 @@ use prost::Message;
 use crate::raft::log_store::durably;
 use crate::raft::state::{LogInfo, LogState, ProducerState, Receipt, Retention, State};
 use crate::raft::state_machine::RaftSnapshot;
-use crate::raft::types::{StoredMembership, raft_log_id};
+use crate::raft::types::{RaftLogId, StoredMembership, raft_log_id};
 use crate::raft::wire::{self, Malformed};
 
 pub(crate) use self::transfer::Transfer;
@@ -148,7 +148,29 @@ pub(crate) fn check(body: Bytes) -> Result<RaftSnapshot, Malformed> {
         .applied
         .map(wire::id_from_wire)
         .ok_or_else(|| Malformed("checkpoint: it has no entry".to_owned()))?;
+    if applied.index == u64::MAX {
+        return Err(Malformed(
+            "checkpoint: no entry can follow the one that it is of".to_owned(),
+        ));
+    }
     as_raft(Checkpoint { applied, body })
+}
+
+/// Refuses what openraft takes for a broken store, and panics at: a snapshot of a later term whose entry is not behind what
+/// is committed here is of another history.
+pub(crate) fn check_history(
+    last: Option<&RaftLogId>,
+    committed: Option<&RaftLogId>,
+) -> Result<(), Malformed> {
+    let (Some(last), Some(committed)) = (last, committed) else {
+        return Ok(());
+    };
+    if last > committed && last.index() <= committed.index() {
+        return Err(Malformed(format!(
+            "checkpoint: its entry {last} is of another history than {committed}, which is committed here"
+        )));
+    }
+    Ok(())
 }
 
 fn log_to_wire(info: &LogInfo) -> peer::LogState {

@@ -203,7 +203,7 @@ impl StateMachine {
     }
 
     /// The state now, as a snapshot: what openraft's suite asks for, and a node that has lost every other one.
-    fn state_now(&self) -> SnapshotData {
+    pub(super) fn state_now(&self) -> SnapshotData {
         let last = self.last_applied.as_ref()?;
         Some(snapshot::encode(
             entry_id(last),

@@ -4,6 +4,7 @@
 //! Each module is one situation, each test in it a claim. [`scene`] starts the clusters.
 
 mod absent;
+mod aged;
 mod bad_input;
 mod conditional;
 mod damage;

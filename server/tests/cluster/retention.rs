@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use inkstone_client::{
-    Bound, Client, GapReason, IfExists, NewRecord, ReadEvent, ReadOptions, Reason, Record,
-    Retention, Start,
+    Bound, Client, Consistency, GapReason, IfExists, NewRecord, ReadEvent, ReadOptions, Reason,
+    Record, Retention, Start,
 };
 use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
 use tokio::sync::watch;
@@ -17,12 +17,12 @@ use tokio_stream::StreamExt as _;
 use crate::scene::{Stage, binary, read_all};
 use crate::search::search_all;
 
-const SEGMENT: u64 = 16 << 20;
+pub(crate) const SEGMENT: u64 = 16 << 20;
 const LOG: &str = "retained";
 /// How long a condition may take on a busy machine.
 const SOON: Duration = Duration::from_secs(120);
 
-fn small_segments() -> ClusterOptions {
+pub(crate) fn small_segments() -> ClusterOptions {
     ClusterOptions {
         tables: format!(
             "[log]\nsegment_size = {SEGMENT}\nretention_interval_ms = 50\nfree_size_min = 0\n"
@@ -44,7 +44,7 @@ fn noise(mut seed: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
-const RECORD: usize = 32 << 10;
+pub(crate) const RECORD: usize = 32 << 10;
 const BATCH: u64 = 32;
 
 /// The body of the record at an offset.
@@ -55,7 +55,7 @@ fn body(offset: u64) -> Vec<u8> {
 }
 
 /// Appends so many MiB: the next offset.
-async fn append_mib(client: &Client, log: &str, from: u64, mib: u64) -> Result<u64> {
+pub(crate) async fn append_mib(client: &Client, log: &str, from: u64, mib: u64) -> Result<u64> {
     let mut next = from;
     for _ in 0..mib {
         let records = (next..next + BATCH).map(|at| NewRecord::new(body(at)));
@@ -67,7 +67,7 @@ async fn append_mib(client: &Client, log: &str, from: u64, mib: u64) -> Result<u
 }
 
 /// Bytes of a node's files of segments.
-fn segment_bytes(data_dir: &Path) -> u64 {
+pub(crate) fn segment_bytes(data_dir: &Path) -> u64 {
     let files = std::fs::read_dir(data_dir.join("group-1/log")).expect("a log's directory");
     let segments = files
         .map(|file| file.expect("listed"))
@@ -79,7 +79,7 @@ fn segment_bytes(data_dir: &Path) -> u64 {
 }
 
 /// Waits for a condition that the cluster comes to by itself.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + SOON;
     while !holds().await {
         assert!(Instant::now() < end, "not in time: {what}");
@@ -151,7 +151,7 @@ async fn read_from_0(client: &Client, log: &str) -> Result<(u64, Vec<Record>)> {
 }
 
 /// The newest records, and only these, byte for byte.
-async fn has_the_newest(cluster: &Cluster, log: &str, next: u64) -> Result<()> {
+pub(crate) async fn has_the_newest(cluster: &Cluster, log: &str, next: u64) -> Result<()> {
     let info = cluster.client()?.log_info(log).await?;
     for node in 0..cluster.len() {
         let (first, records) = read_from_0(&cluster.client_of(node)?, log).await?;
@@ -354,6 +354,10 @@ async fn trimmed_records_are_neither_read_nor_found_and_a_trim_never_goes_back()
         let mut found = search_all(&client, LOG, "timeout").await;
         found.sort_unstable();
         assert_eq!(found, [7, 8, 9], "node {node}");
+        for consistency in [Consistency::Linearizable, Consistency::AtLeast(10)] {
+            let tail = client.tail(LOG, consistency).await?;
+            assert_eq!((tail.first_offset, tail.next_offset), (7, 10), "{node}");
+        }
         let (first, records) = read_from_0(&client, LOG).await?;
         assert_eq!((first, records.len()), (7, 3), "node {node}");
         let from_first = read_all(&client, ReadOptions::new(LOG)).await?;

@@ -141,6 +141,9 @@ impl Fetch {
                 }
             };
             if chunk.next_offset <= at {
+                if self.is_gone() {
+                    return Ok(newest_first(records));
+                }
                 break;
             }
             at = chunk.next_offset;
@@ -155,9 +158,19 @@ impl Fetch {
                 "the search index names offset {missing}, which the log does not give; ask another node"
             )));
         }
-        records.reverse();
-        Ok(records)
+        Ok(newest_first(records))
     }
+
+    /// Whether what the log does not give went with its segments, and nothing of the log is left behind it: what the index
+    /// holds was applied, and so it was in the log once.
+    fn is_gone(&self) -> bool {
+        self.log.state().purged.is_some()
+    }
+}
+
+fn newest_first(mut records: Vec<Record>) -> Vec<Record> {
+    records.reverse();
+    records
 }
 
 /// How many of the first offsets, which fall, one read fetches.

@@ -265,3 +265,28 @@ fn all_logs_together_remember_a_bounded_number_of_producers() {
     assert_eq!(refused, Err(Refusal::TooManyProducersInAll));
     assert!(!state.apply_batch(&from(7, 0, 1)).unwrap().duplicate);
 }
+
+#[test]
+fn beyond_the_bound_no_log_is_created_and_what_is_there_goes_on() {
+    use inkstone_storage::limits::LOGS_MAX;
+    let mut state = State::default();
+    for number in 0..LOGS_MAX {
+        let created = state.create_log(&format!("log/{number}"), 1, Retention::default());
+        assert!(created.expect("below the bound").1);
+    }
+    let before = state.clone();
+    let one_more = state.create_log("one/more", 2, Retention::default());
+    assert_eq!(one_more, Err(LogRefusal::TooManyLogs));
+    assert_eq!(state, before, "a refusal changes nothing");
+    let there = state.create_log("log/7", 2, Retention::default()).unwrap();
+    assert_eq!((there.0.id, there.1), (LogId(8), false));
+    state.apply_batch(&batch(1)).unwrap();
+    // Room is made by deleting, and the number of the one that is gone stays its own.
+    state.delete_log(LogId(8)).unwrap();
+    let next = state
+        .create_log("one/more", 3, Retention::default())
+        .unwrap();
+    assert_eq!((next.0.id, next.1), (LogId(LOGS_MAX as u64 + 1), true));
+    let again = state.create_log("log/7", 4, Retention::default());
+    assert_eq!(again, Err(LogRefusal::TooManyLogs));
+}
