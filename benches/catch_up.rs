@@ -49,7 +49,7 @@ fn main() -> Result<()> {
             let mut sides = [Vec::new(), Vec::new()];
             for _ in 0..extent.pick(TURNS, 1) {
                 for (side, (_, tables)) in sides.iter_mut().zip(SIDES) {
-                    side.push(turn(tables, extent).await?);
+                    side.push(turn(tables, &extent).await?);
                 }
             }
             for (turns, (name, _)) in sides.iter().zip(SIDES) {
@@ -98,7 +98,7 @@ fn rate(bytes: u64, took: Duration) -> u64 {
 }
 
 /// One cluster: a node joins it once it is loaded, then a follower is down while as much again is appended.
-async fn turn(tables: &str, extent: Extent) -> Result<Turn> {
+async fn turn(tables: &str, extent: &Extent) -> Result<Turn> {
     let mut cluster = Cluster::start(ClusterOptions {
         tables: tables.to_owned(),
         ..ClusterOptions::new(program()?)
