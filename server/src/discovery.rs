@@ -217,7 +217,7 @@ impl Discovery {
             Ok(_) => Ok(()),
             Err(refused) => Err(Misplaced::Incompatible {
                 address: address.clone(),
-                refused,
+                refused: Box::new(refused),
             }),
         }
     }

@@ -1,3 +1,5 @@
+//! What a socket that gathers sends, and when.
+
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
@@ -34,7 +36,7 @@ impl AsyncWrite for Taken {
 }
 
 /// A task that flushes whenever it was given something, as an HTTP/2 connection does.
-async fn connection(taken: Taken, mut given: tokio::sync::mpsc::UnboundedReceiver<usize>) {
+async fn connection(taken: Taken, mut given: tokio::sync::mpsc::Receiver<usize>) {
     let mut socket = Gathered::new(taken);
     let mut is_flushed = true;
     loop {
@@ -59,16 +61,16 @@ async fn connection(taken: Taken, mut given: tokio::sync::mpsc::UnboundedReceive
 #[tokio::test]
 async fn what_several_tasks_give_in_one_turn_is_sent_at_once() {
     let taken = Taken::default();
-    let (give, given) = tokio::sync::mpsc::unbounded_channel();
+    let (give, given) = tokio::sync::mpsc::channel(3);
     let connection = tokio::spawn(connection(taken.clone(), given));
     for size in [9, 1_000, 9] {
         let give = give.clone();
-        tokio::spawn(async move { give.send(size).unwrap() });
+        tokio::spawn(async move { give.send(size).await.unwrap() });
     }
     while taken.sizes().is_empty() {
         tokio::task::yield_now().await;
     }
-    give.send(5).unwrap();
+    give.send(5).await.unwrap();
     drop(give);
     connection.await.unwrap();
     assert_eq!(taken.sizes(), [1_018, 5]);

@@ -40,7 +40,7 @@ pub enum Misplaced {
         /// The seed.
         address: String,
         /// What each speaks, and what to do.
-        refused: Incompatible,
+        refused: Box<Incompatible>,
     },
     /// A seed speaks only a protocol that this release does not.
     #[error(

@@ -72,7 +72,7 @@ pub use retention::keep_within_retention;
 pub use settings::Timings;
 pub use state::{LogInfo, LogRefusal, Receipt, Refusal, Retention};
 pub use types::Member;
-pub use versions::{Incompatible, Spoken, TooOld, Versions};
+pub use versions::{Incompatible, Span, Spoken, TooOld, Versions};
 
 use error::forwarded;
 use freshness::{Followed, Freshness};
@@ -495,8 +495,8 @@ impl Group {
             scrub: None,
             voter,
             progress: None,
-            oldest_protocol: self.versions().own().oldest,
-            newest_protocol: self.versions().own().newest,
+            oldest_protocol: self.versions().own().protocols.oldest,
+            newest_protocol: self.versions().own().protocols.newest,
             repair: None,
         }
     }

@@ -1,7 +1,7 @@
-//! Which releases can work together: the protocols that this one speaks, those that others do, and what may be proposed
-//! while some of the members speak an older one.
+//! Which releases can work together: the protocols and formats that this one knows, those that others do, and what may be
+//! proposed while some of the members speak an older one.
 //!
-//! A release speaks its own protocol and the one before it, so that the nodes of a cluster can be upgraded one by one. Two
+//! A release speaks its own protocol and the one before it, and reads its own format and the one before it, so that the nodes of a cluster can be upgraded one by one. Two
 //! nodes use the newest that both speak; two that have none in common refuse each other, and say what to do. An
 //! entry that a member could not apply would end it: so it is not proposed before every member is known to speak its
 //! protocol.
@@ -14,22 +14,54 @@ use std::sync::Arc;
 
 use inkstone_proto::peer_v1 as peer;
 use inkstone_proto::peer_v1::command::Command;
+use inkstone_storage::format::TRAVELLING_VERSION;
 use parking_lot::RwLock;
 
-/// The first protocol. A node that does not say what it speaks speaks this one.
+/// The first protocol, and the first format. A node that does not say what it speaks and reads knows these.
 const FIRST: u32 = 1;
 /// The newest protocol of this release: what peer.proto and state.proto describe.
 const NEWEST: u32 = 1;
-/// The oldest that it still speaks: the one before the newest, once there is one.
-const OLDEST: u32 = if NEWEST > FIRST { NEWEST - 1 } else { FIRST };
 
-/// What a release speaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spoken {
-    /// The oldest protocol.
+/// Consecutive versions, ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The oldest of them.
     pub oldest: u32,
     /// The newest.
     pub newest: u32,
+}
+
+impl Span {
+    /// What a release knows whose newest version is this: the one before it, too, once there is one.
+    const fn up_to(newest: u32) -> Self {
+        let oldest = if newest > FIRST { newest - 1 } else { FIRST };
+        Self { oldest, newest }
+    }
+
+    /// The newest that both know.
+    fn common(self, theirs: Self) -> Option<u32> {
+        let newest = self.newest.min(theirs.newest);
+        (newest >= self.oldest.max(theirs.oldest)).then_some(newest)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.oldest == self.newest {
+            write!(f, "{}", self.newest)
+        } else {
+            write!(f, "{} to {}", self.oldest, self.newest)
+        }
+    }
+}
+
+/// What a release speaks and reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    /// Protocols between nodes.
+    pub protocols: Span,
+    /// Formats of entries and checkpoints, which travel as they are on disk.
+    pub formats: Span,
     /// The release, for people.
     pub release: String,
 }
@@ -37,27 +69,27 @@ pub struct Spoken {
 impl fmt::Display for Spoken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            oldest,
-            newest,
+            protocols,
+            formats,
             release,
         } = self;
         let release = if release.is_empty() { "?" } else { release };
-        if oldest == newest {
-            write!(f, "release {release} (protocol {newest})")
-        } else {
-            write!(f, "release {release} (protocols {oldest} to {newest})")
-        }
+        write!(
+            f,
+            "release {release} (protocol {protocols}, format {formats})"
+        )
     }
 }
 
 /// Two nodes that can't work together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{theirs} has no protocol in common with this node's {own}; {advice}")]
+#[error("{theirs} has no {what} in common with this node's {own}; {advice}")]
 pub struct Incompatible {
     /// What this node speaks.
     pub own: Spoken,
     /// What the other does.
     pub theirs: Spoken,
+    what: &'static str,
     advice: &'static str,
 }
 
@@ -65,8 +97,8 @@ impl Spoken {
     /// This release.
     pub fn own() -> Self {
         Self {
-            oldest: OLDEST,
-            newest: NEWEST,
+            protocols: Span::up_to(NEWEST),
+            formats: Span::up_to(TRAVELLING_VERSION),
             release: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -74,16 +106,22 @@ impl Spoken {
     /// What another node says; `None`: it is of a release that did not say so yet.
     pub(crate) fn from_wire(said: Option<&peer::Versions>) -> Self {
         said.map_or_else(Self::unsaid, |said| Self {
-            oldest: said.oldest_protocol,
-            newest: said.newest_protocol,
+            protocols: Span {
+                oldest: said.oldest_protocol,
+                newest: said.newest_protocol,
+            },
+            formats: Span {
+                oldest: said.oldest_format.max(FIRST),
+                newest: said.newest_format.max(FIRST),
+            },
             release: said.release.clone(),
         })
     }
 
     fn unsaid() -> Self {
         Self {
-            oldest: FIRST,
-            newest: FIRST,
+            protocols: Span::up_to(FIRST),
+            formats: Span::up_to(FIRST),
             release: String::new(),
         }
     }
@@ -91,28 +129,32 @@ impl Spoken {
     /// To be sent to others.
     pub(crate) fn to_wire(&self) -> peer::Versions {
         peer::Versions {
-            oldest_protocol: self.oldest,
-            newest_protocol: self.newest,
+            oldest_protocol: self.protocols.oldest,
+            newest_protocol: self.protocols.newest,
+            oldest_format: self.formats.oldest,
+            newest_format: self.formats.newest,
             release: self.release.clone(),
         }
     }
 
-    /// The newest protocol that both speak.
+    /// The newest protocol that both speak, if there is a format that both read.
     pub fn common(&self, theirs: &Self) -> Result<u32, Incompatible> {
-        let newest = self.newest.min(theirs.newest);
-        if newest >= self.oldest.max(theirs.oldest) {
-            return Ok(newest);
-        }
-        let advice = if theirs.newest < self.oldest {
-            "upgrade that node, one release at a time"
-        } else {
-            "upgrade this node, one release at a time"
-        };
-        Err(Incompatible {
+        let refused = |what, own: Span, theirs_of: Span| Incompatible {
             own: self.clone(),
             theirs: theirs.clone(),
-            advice,
-        })
+            what,
+            advice: if theirs_of.newest < own.oldest {
+                "upgrade that node, one release at a time"
+            } else {
+                "upgrade this node, one release at a time"
+            },
+        };
+        if self.formats.common(theirs.formats).is_none() {
+            return Err(refused("format", self.formats, theirs.formats));
+        }
+        self.protocols
+            .common(theirs.protocols)
+            .ok_or_else(|| refused("protocol", self.protocols, theirs.protocols))
     }
 }
 
@@ -211,7 +253,7 @@ impl Versions {
                 // A member that was never heard of may be of any release.
                 self.of(node).unwrap_or_else(Spoken::unsaid)
             };
-            if spoken.newest < needed {
+            if spoken.protocols.newest < needed {
                 return Err(TooOld {
                     node,
                     spoken,
@@ -229,8 +271,8 @@ mod tests {
 
     fn release(oldest: u32, newest: u32) -> Spoken {
         Spoken {
-            oldest,
-            newest,
+            protocols: Span { oldest, newest },
+            formats: Span::up_to(FIRST),
             release: format!("0.{newest}.0"),
         }
     }
@@ -249,6 +291,21 @@ mod tests {
         assert!(refused.contains("upgrade this node"), "{refused}");
         let refused = third.common(&first).unwrap_err().to_string();
         assert!(refused.contains("upgrade that node"), "{refused}");
+    }
+
+    #[test]
+    fn a_format_that_only_one_of_two_reads_keeps_them_apart() {
+        let of_formats = |oldest, newest| Spoken {
+            formats: Span { oldest, newest },
+            ..release(1, 1)
+        };
+        let (first, second, third) = (of_formats(1, 1), of_formats(1, 2), of_formats(2, 3));
+        assert_eq!(first.common(&second), Ok(1));
+        let refused = first.common(&third).unwrap_err().to_string();
+        assert!(refused.contains("no format in common"), "{refused}");
+        assert!(refused.contains("upgrade this node"), "{refused}");
+        let said = Spoken::from_wire(Some(&third.to_wire()));
+        assert_eq!(said, third);
     }
 
     #[test]

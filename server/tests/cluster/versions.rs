@@ -10,7 +10,7 @@ use inkstone_jepsen::cluster::ports;
 use inkstone_server::clock::Clock;
 use inkstone_server::config::Config;
 use inkstone_server::node::{Leave, Node, StartError};
-use inkstone_server::raft::{Spoken, Versions};
+use inkstone_server::raft::{Span, Spoken, Versions};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -20,8 +20,8 @@ const NODES: usize = 3;
 /// A release that speaks these protocols.
 fn release(oldest: u32, newest: u32) -> Versions {
     Versions::new(Spoken {
-        oldest,
-        newest,
+        protocols: Span { oldest, newest },
+        formats: Spoken::own().formats,
         release: format!("0.{newest}.0"),
     })
 }

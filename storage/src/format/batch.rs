@@ -4,7 +4,7 @@
 //! alone. One batch can be verified and read without the others. Decoding never panics, whatever the bytes, and
 //! allocates no more than `limits` and the bytes at hand justify. Must not know: files, offsets' assignment, Raft.
 
-mod header;
+pub(super) mod header;
 mod records;
 #[cfg(test)]
 mod tests;

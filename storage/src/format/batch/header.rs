@@ -10,7 +10,7 @@ use crate::limits::{BATCH_RECORDS_MAX, ENTRY_BATCHES_MAX};
 use crate::types::{BatchHeader, Codec, LogId, Producer};
 
 /// The version of preamble, headers and record encoding together.
-pub(super) const VERSION: u32 = 1;
+pub(in crate::format) const VERSION: u32 = 1;
 
 // The preamble.
 const PREAMBLE_VERSION: usize = 0;
