@@ -3,6 +3,7 @@
 //! - *Votes rise*: a node's vote, term and candidate, never goes back, whatever it forgets in a crash.
 //! - *Election safety*: who leads with a vote leads with it once. openraft lets a later candidate of the same term win
 //!   when its id is higher, so a leader is a term and a node; one that has crashed must be elected again.
+//! - *Votes are durable*: a majority of the disks holds the vote, or a later one, that a leader leads with.
 //! - *Committed is for ever*: what a node has applied at an index, every node applies there, also after it restarts.
 //! - *Committed is durable*: what a node applies is durable on a majority of the disks.
 //! - *Durable stays*: what a disk has is there after a crash, unless a leader had it truncated.
@@ -60,13 +61,16 @@ impl Invariants {
         for (number, group) in groups.iter().enumerate() {
             let node = self.nodes.entry(number).or_default();
             match group {
-                Some(group) => node.durable = index(group.log().state().durable),
+                Some(group) => {
+                    node.durable = index(group.log().state().durable);
+                    self.votes_rise(&machines[number], group)?;
+                }
                 None => node.compared = 0,
             }
         }
         let glances = groups.iter().enumerate().map(|(number, group)| {
             let Some(group) = group else { return Ok(None) };
-            self.votes(&machines[number], group)?;
+            self.leads(&machines[number], group)?;
             self.committed(number, group)?;
             purged_at_a_snapshot(number, group)?;
             Ok(Some(glance(group)))
@@ -74,21 +78,36 @@ impl Invariants {
         glances.collect()
     }
 
-    fn votes(&mut self, machine: &Machine, group: &Group) -> Result<()> {
+    fn votes_rise(&mut self, machine: &Machine, group: &Group) -> Result<()> {
         let Some(vote) = group.log().vote() else {
             return Ok(());
         };
-        let (now, name) = ((vote.term, vote.node), name(machine.number));
+        let now = (vote.term, vote.node);
         let node = self.nodes.entry(machine.number).or_default();
         let before = std::mem::replace(&mut node.vote, now);
         ensure!(
             before <= now,
-            "votes rise: {name} voted {before:?}, and says {now:?}"
+            "votes rise: {} voted {before:?}, and says {now:?}",
+            name(machine.number)
         );
+        Ok(())
+    }
+
+    fn leads(&mut self, machine: &Machine, group: &Group) -> Result<()> {
+        let Some(vote) = group.log().vote() else {
+            return Ok(());
+        };
+        let (now, name) = ((vote.term, vote.node), name(machine.number));
         let is_own = vote.committed && vote.node == id(machine.number);
         if !is_own || group.leader() != Leader::Here {
             return Ok(());
         }
+        let voted = self.nodes.values().filter(|node| node.vote >= now);
+        ensure!(
+            2 * voted.count() > self.nodes.len(),
+            "votes are durable: {name} leads with {now:?}, and the disks hold {:?}",
+            self.nodes
+        );
         let starts = machine.starts();
         let first = *self.leaders.entry(now).or_insert(starts);
         ensure!(
