@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::append::Lanes;
 use crate::call::Core;
+use crate::dial::Dial;
 use crate::error::Result;
 use crate::retry::RetryPolicy;
 use crate::route::Route;
@@ -82,6 +83,7 @@ pub enum Routing {
 pub struct ClientBuilder {
     servers: Addresses,
     routing: Routing,
+    dial: Dial,
     timeout: Duration,
     policy: RetryPolicy,
 }
@@ -99,6 +101,13 @@ impl ClientBuilder {
     pub fn stick_to(mut self, address: impl Into<String>) -> Self {
         self.servers = Addresses(vec![address.into()]);
         self.routing = Routing::Pinned;
+        self
+    }
+
+    /// How connections are opened. Default: by TCP.
+    #[must_use]
+    pub fn dial(mut self, dial: Dial) -> Self {
+        self.dial = dial;
         self
     }
 
@@ -123,7 +132,7 @@ impl ClientBuilder {
     /// [`Reason::Invalid`](crate::Reason::Invalid) if an address is not `HOST:PORT`, or there is none.
     pub fn build(self) -> Result<Client> {
         let core = Core {
-            route: Route::new(self.servers.0, self.routing)?,
+            route: Route::new(self.servers.0, self.routing)?.dialing(self.dial),
             timeout: self.timeout,
             policy: self.policy,
             lanes: Lanes::new(),
@@ -166,6 +175,7 @@ impl Client {
         ClientBuilder {
             servers: Addresses::from("127.0.0.1:7420"),
             routing: Routing::default(),
+            dial: Dial::default(),
             timeout: Duration::from_secs(10),
             policy: RetryPolicy::default(),
         }

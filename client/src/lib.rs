@@ -32,6 +32,7 @@ mod admin;
 mod append;
 mod call;
 mod client;
+mod dial;
 mod error;
 mod members;
 mod read;
@@ -45,6 +46,7 @@ mod types;
 mod wire;
 
 pub use client::{Addresses, Client, ClientBuilder, Routing};
+pub use dial::Dial;
 pub use error::{Detail, Error, Reason, Result};
 pub use members::{Able, Transfer};
 pub use read::ReadStream;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::client::Routing;
+use crate::dial::Dial;
 use crate::error::{Error, Result};
 use crate::retry::Failure;
 
@@ -46,6 +47,7 @@ pub(crate) struct Target {
 pub(crate) struct Route {
     servers: Vec<String>,
     routing: Routing,
+    dial: Dial,
     state: Mutex<State>,
 }
 
@@ -84,8 +86,14 @@ impl Route {
         Ok(Self {
             servers,
             routing,
+            dial: Dial::default(),
             state: Mutex::default(),
         })
+    }
+
+    /// Connections are opened in this way.
+    pub(crate) fn dialing(self, dial: Dial) -> Self {
+        Self { dial, ..self }
     }
 
     /// Whether it matters which server is asked, and nobody has said yet who leads.
@@ -115,7 +123,7 @@ impl Route {
                 .channels
                 .retain(|address, _| self.servers.contains(address));
         }
-        let channel = inkstone_net::connect_lazily(&endpoint(&address)?);
+        let channel = self.dial.channel(&endpoint(&address)?);
         state.channels.insert(address.clone(), channel.clone());
         Ok(Target { address, channel })
     }

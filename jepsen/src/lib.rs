@@ -4,7 +4,7 @@
 //!
 //! 1. [`cluster`] starts real `inkstone` processes on loopback ([`process`] holds one of them; [`proxy`] is the network
 //!    between them, when links are to fail);
-//! 2. [`workload`] drives them with clients and notes in a [`history`] what each of them asked, what came back, and
+//! 2. [`workload`] drives them ([`reach`] says how) with clients and notes in a [`history`] what each of them asked, what came back, and
 //!    when; bodies say by themselves who wrote them ([`payload`]);
 //! 3. [`nemesis`] breaks things meanwhile;
 //! 4. [`checker`] reads the history, and nothing else, and says which promise was broken; [`report`] says it in words.
@@ -24,6 +24,7 @@ pub mod nemesis;
 pub mod payload;
 pub mod process;
 pub mod proxy;
+pub mod reach;
 pub mod report;
 pub mod scenario;
 pub mod workload;

@@ -116,7 +116,7 @@ impl Scenario {
     ) -> Result<()> {
         let client = cluster.client()?;
         client.create_log(&self.log, IfExists::Fail).await?;
-        let load = Load::start(cluster, run, &self.log, self.appenders).await?;
+        let load = Load::start(&*cluster, run, &self.log, self.appenders).await?;
         let mut schedule = Schedule::new(self.seed, &self.faults);
         while run.progress.acked() < self.appends || steps.len() < self.faults_min {
             if let Some(step) = schedule.next() {
@@ -128,7 +128,7 @@ impl Scenario {
             }
             run.progress.wait_for_more(self.calm).await?;
         }
-        load.finish(cluster, run).await
+        load.finish(&*cluster, run).await
     }
 }
 

@@ -16,12 +16,33 @@ pub struct Busy {
     pub waiting: usize,
 }
 
+/// Where work is done that may block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Offload {
+    /// On threads of their own.
+    #[default]
+    Threads,
+    /// Where it is asked for: for disks that are memory, in simulations that no thread may disturb.
+    InPlace,
+}
+
 /// A bounded pool for one kind of work. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Blocking {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     waiting_max: usize,
+    offload: Offload,
+}
+
+impl Offload {
+    /// A pool of so many threads, or of as much work at a time, with so many places to wait.
+    pub fn pool(self, threads: usize, waiting: usize) -> Blocking {
+        Blocking {
+            offload: self,
+            ..Blocking::new(threads, waiting)
+        }
+    }
 }
 
 impl Blocking {
@@ -31,10 +52,11 @@ impl Blocking {
             running: Arc::new(Semaphore::new(threads)),
             waiting: Arc::new(Semaphore::new(threads + waiting)),
             waiting_max: waiting,
+            offload: Offload::Threads,
         }
     }
 
-    /// Runs `work` on a thread that may block. When the caller goes away the work is still finished.
+    /// Runs `work` where it may block. When the caller goes away the work is still finished.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -49,6 +71,9 @@ impl Blocking {
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
+        if self.offload == Offload::InPlace {
+            return Ok(work());
+        }
         let result = task::spawn_blocking(move || {
             let result = work();
             drop((turn, place));
@@ -69,6 +94,13 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
+
+    #[tokio::test]
+    async fn work_in_place_is_done_on_the_thread_that_asks() {
+        let blocking = Offload::InPlace.pool(1, 0);
+        let thread = || std::thread::current().id();
+        assert_eq!(blocking.run(thread).await, Ok(thread()));
+    }
 
     #[test]
     fn work_that_a_stopping_runtime_drops_is_left_unanswered_without_a_panic() {

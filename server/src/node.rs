@@ -28,10 +28,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic_health::server::HealthReporter;
 
+pub use self::connections::Listener;
 use self::joining::{find_cluster, identity, take_part};
 use self::quarantine::Around;
 pub use self::quarantine::Unmendable;
-use self::serving::{Serving, serve_clients, serve_peers};
+pub use self::serving::{Serving, serve_clients, serve_peers};
 use self::standing::{finish_changes, watch_for_removal, watch_whether_to_index};
 use crate::blocking::Blocking;
 use crate::clock::Clock;
@@ -41,7 +42,7 @@ use crate::grpc::peer::PeerService;
 use crate::grpc::{self, Beside, Services};
 use crate::indexer::{Indexer, IndexerOptions};
 use crate::raft::{
-    Fatal, GROUP, Group, GroupOptions, Member, Repairs, Spoken, Timings, Versions,
+    Fatal, GROUP, Group, GroupOptions, Member, Repairs, Spoken, Surroundings, Timings, Versions,
     keep_within_retention,
 };
 use crate::scrub::Scrub;
@@ -367,6 +368,7 @@ async fn open_group(
         timings,
         clock,
         repairs: around.repairs.clone(),
+        surroundings: Surroundings::default(),
     };
     Ok(Group::open_as(options, versions).await?)
 }

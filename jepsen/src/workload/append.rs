@@ -12,9 +12,10 @@ use tokio::time::{sleep, timeout};
 
 use super::sessions::SessionAppender;
 use super::{PAUSE_AFTER_FAILURE, Run, outcome_of};
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::PATIENCE;
 use crate::history::{Call, Outcome};
 use crate::payload::{self, PayloadId};
+use crate::reach::Reach;
 
 /// How much is appended, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +111,12 @@ pub struct Appenders {
 impl Appenders {
     /// Starts the clients. The log must exist.
     pub fn start(
-        cluster: &Cluster,
+        nodes: impl Into<Reach>,
         run: &Run,
         log: &str,
         options: AppendersOptions,
     ) -> Result<Self> {
+        let nodes = nodes.into();
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         let manners = [
@@ -130,7 +132,7 @@ impl Appenders {
         for (manner, count) in manners {
             for _ in 0..count {
                 let appender = Appender {
-                    addresses: cluster.addresses(),
+                    nodes: nodes.clone(),
                     run: run.clone(),
                     log: log.to_owned(),
                     options,
@@ -142,7 +144,7 @@ impl Appenders {
         }
         for _ in 0..options.sessions {
             let appender = SessionAppender {
-                addresses: cluster.addresses(),
+                nodes: nodes.clone(),
                 run: run.clone(),
                 log: log.to_owned(),
                 options,
@@ -168,7 +170,7 @@ impl Appenders {
 }
 
 struct Appender {
-    addresses: Vec<String>,
+    nodes: Reach,
     run: Run,
     log: String,
     options: AppendersOptions,
@@ -190,10 +192,7 @@ impl Appender {
     /// Appends under one client number until it is told to stop or an outcome is unknown.
     async fn one_client(&mut self, stop: &watch::Receiver<bool>) -> Result<()> {
         let number = self.run.new_client();
-        let client = Client::builder()
-            .servers(self.addresses.clone())
-            .timeout(PATIENCE)
-            .build()?;
+        let client = self.nodes.client()?;
         let mut numbered = Numbered::new(number);
         for batch in 0_u32.. {
             if *stop.borrow() {

@@ -7,21 +7,23 @@ use inkstone_client::{Client, ClusterStatus};
 use tokio::time::{sleep, timeout};
 
 use super::Run;
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::PATIENCE;
 use crate::history::{Call, Outcome};
+use crate::reach::Reach;
 
 /// Waits until every node has all that any of them has, and all of it is committed; notes each one's chain crc.
-pub async fn final_chains(cluster: &Cluster, run: &Run, log: &str) -> Result<()> {
-    let client = cluster.client()?;
+pub async fn final_chains(nodes: impl Into<Reach>, run: &Run, log: &str) -> Result<()> {
+    let nodes = nodes.into();
+    let client = nodes.client()?;
     let status = timeout(PATIENCE, equally_far(&client))
         .await
         .context("the nodes never came to be equally far")??;
-    for number in cluster.active() {
-        let address = cluster.address(number);
+    for number in nodes.active {
+        let address = &nodes.addresses[number];
         let node = status
             .nodes
             .iter()
-            .find(|status| status.node.client_address == address)
+            .find(|status| status.node.client_address == *address)
             .with_context(|| format!("{address} is no member"))?;
         let operation = run
             .history

@@ -8,21 +8,23 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt as _;
 
 use super::{Run, outcome_of};
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::PATIENCE;
 use crate::history::{Call, End, Outcome, Seen};
 use crate::payload;
+use crate::reach::Reach;
 
 /// Reads the whole log from every node that was not retired, one after the other.
-pub async fn final_reads(cluster: &Cluster, run: &Run, log: &str) -> Result<()> {
-    for node in cluster.active() {
-        final_read(cluster, run, log, node).await?;
+pub async fn final_reads(nodes: impl Into<Reach>, run: &Run, log: &str) -> Result<()> {
+    let nodes = nodes.into();
+    for node in &nodes.active {
+        final_read(&nodes, run, log, *node).await?;
     }
     Ok(())
 }
 
 /// Reads the whole log from one node, however often it takes: an answer must come.
-pub async fn final_read(cluster: &Cluster, run: &Run, log: &str, node: usize) -> Result<()> {
-    let client = cluster.client_of(node)?;
+pub async fn final_read(nodes: impl Into<Reach>, run: &Run, log: &str, node: usize) -> Result<()> {
+    let client = nodes.into().client_of(node, PATIENCE)?;
     let attempts = async {
         loop {
             let operation = run

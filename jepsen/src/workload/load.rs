@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Appenders, AppendersOptions, Observers, Run, final_chains, final_reads};
-use crate::cluster::Cluster;
+use crate::reach::Reach;
 
 /// Appends that show that a cluster serves, before anything is broken.
 const APPENDS_FIRST: u64 = 20;
@@ -19,13 +19,14 @@ pub struct Load {
 impl Load {
     /// Starts them, and returns once appends are acknowledged. The log must exist.
     pub async fn start(
-        cluster: &Cluster,
+        nodes: impl Into<Reach>,
         run: &Run,
         log: &str,
         options: AppendersOptions,
     ) -> Result<Self> {
-        let appenders = Appenders::start(cluster, run, log, options)?;
-        let observers = Observers::start(cluster, run, log)?;
+        let nodes = nodes.into();
+        let appenders = Appenders::start(&nodes, run, log, options)?;
+        let observers = Observers::start(&nodes, run, log)?;
         run.progress.wait_for_more(APPENDS_FIRST).await?;
         Ok(Self {
             log: log.to_owned(),
@@ -35,10 +36,11 @@ impl Load {
     }
 
     /// Ends them, and reads everything from every node, which must all be there.
-    pub async fn finish(self, cluster: &Cluster, run: &Run) -> Result<()> {
+    pub async fn finish(self, nodes: impl Into<Reach>, run: &Run) -> Result<()> {
+        let nodes = nodes.into();
         self.appenders.stop().await?;
         self.observers.stop().await?;
-        final_reads(cluster, run, &self.log).await?;
-        final_chains(cluster, run, &self.log).await
+        final_reads(&nodes, run, &self.log).await?;
+        final_chains(&nodes, run, &self.log).await
     }
 }

@@ -10,8 +10,9 @@ use tokio::time::{sleep, timeout};
 
 use super::final_read::read;
 use super::{PAUSE_AFTER_FAILURE, Run, outcome_of};
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::PATIENCE;
 use crate::history::{Call, End, Level, Outcome};
+use crate::reach::Reach;
 
 /// Running observers.
 #[derive(Debug)]
@@ -23,16 +24,14 @@ pub struct Observers {
 impl Observers {
     /// Starts one observer per node, which asks this node only: whoever is deposed or lags must say so or wait, never
     /// answer from the past.
-    pub fn start(cluster: &Cluster, run: &Run, log: &str) -> Result<Self> {
+    pub fn start(nodes: impl Into<Reach>, run: &Run, log: &str) -> Result<Self> {
+        let nodes = nodes.into();
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
-        for node in 0..cluster.len() {
+        for node in 0..nodes.addresses.len() {
             // Shorter than a fault lasts: an observer that waits for a dead node sees nothing.
             let timeout = Duration::from_secs(2);
-            let client = Client::builder()
-                .stick_to(cluster.address(node))
-                .timeout(timeout)
-                .build()?;
+            let client = nodes.client_of(node, timeout)?;
             let observer = Observer {
                 client,
                 node,

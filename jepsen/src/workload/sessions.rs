@@ -1,22 +1,22 @@
 //! Clients that append through sessions: many batches under way at once, answered in order.
 
 use anyhow::{Context as _, Result};
-use inkstone_client::{AppendSession, Client, NewRecord, SessionOptions, Ticket};
+use inkstone_client::{AppendSession, NewRecord, SessionOptions, Ticket};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::append::{AppendersOptions, ids};
 use super::{PAUSE_AFTER_FAILURE, Run, outcome_of};
-use crate::cluster::PATIENCE;
 use crate::history::{Call, OperationId, Outcome};
 use crate::payload;
+use crate::reach::Reach;
 
 /// Batches that a session has under way at most.
 const IN_FLIGHT_MAX: usize = 16;
 
 /// One that uses sessions, one after the other.
 pub(super) struct SessionAppender {
-    pub(super) addresses: Vec<String>,
+    pub(super) nodes: Reach,
     pub(super) run: Run,
     pub(super) log: String,
     pub(super) options: AppendersOptions,
@@ -32,10 +32,7 @@ impl SessionAppender {
 
     /// Appends under one client number until it is told to stop or a batch fails, which ends a session.
     async fn one_session(&self, stop: &watch::Receiver<bool>) -> Result<()> {
-        let client = Client::builder()
-            .servers(self.addresses.clone())
-            .timeout(PATIENCE)
-            .build()?;
+        let client = self.nodes.client()?;
         let mut session = client.append_session(&self.log, SessionOptions::default());
         let (under_way, answers) = mpsc::channel(IN_FLIGHT_MAX);
         let settling = tokio::spawn(settle(self.run.clone(), answers));

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::discovery::Discovery;
 use crate::grpc::{Beside, Services, logs};
 use crate::indexer::{Indexer, IndexerOptions};
-use crate::raft::{GROUP, Group, GroupOptions, Member, Proof, Repairs, Timings};
+use crate::raft::{GROUP, Group, GroupOptions, Member, Proof, Repairs, Surroundings, Timings};
 use crate::scrub::Scrub;
 use crate::tail::Applied;
 
@@ -176,6 +176,7 @@ async fn open_group(dir: &TempDir, clock: Clock) -> Group {
         },
         clock,
         repairs: Repairs::default(),
+        surroundings: Surroundings::default(),
     })
     .await
     .expect("a new group")

@@ -4,6 +4,8 @@
 //! nothing, or no HTTP/2, is let go; when the node stops, what is under way is finished. Must not know: what is served.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use inkstone_net::Gathered;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,6 +35,29 @@ use crate::grpc::limits::{
 const GREETING_SIZE: u64 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len() as u64;
 /// After a connection could not be taken, for want of file descriptors: others end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where connections come from.
+pub trait Listener: Send + 'static {
+    /// What they are.
+    type Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// Waits for the next one. Cancelling it loses none.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Socket>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Socket = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        let (socket, _) = Self::accept(self).await?;
+        // Small answers are sent at once: without this every second one waits 40 ms for the other side's delayed
+        // acknowledgement.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a connection that has ended already");
+        }
+        Ok(socket)
+    }
+}
 
 /// How a port treats its connections.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +159,7 @@ impl Port {
     }
 
     /// Serves until the node stops and the last connection has ended.
-    pub(super) async fn serve(self, listener: TcpListener) {
+    pub(super) async fn serve(self, mut listener: impl Listener) {
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
         loop {
@@ -147,7 +173,7 @@ impl Port {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, _)) => {
+                Ok(socket) => {
                     if let Some(registered) = self.register() {
                         connections.spawn(self.connection(socket, registered));
                     }
@@ -198,16 +224,14 @@ impl Port {
     }
 
     /// One connection, to its end.
-    fn connection(
+    fn connection<S>(
         &self,
-        socket: TcpStream,
+        socket: S,
         registered: Registered,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        // Small answers are sent at once: without this every second one waits 40 ms for the other side's delayed
-        // acknowledgement.
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a connection that has ended already");
-        }
+    ) -> impl Future<Output = ()> + Send + use<S> + 'static
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let socket = Guarded::new(socket);
         let received = socket.received();
         let connection = registered.connection.clone();

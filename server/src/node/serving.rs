@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use super::connections::{PEERS, Port, clients};
+use super::connections::{Listener, PEERS, Port, clients};
 use crate::clock::Clock;
 use crate::grpc::front::Front;
 use crate::grpc::peer::PeerService;
@@ -22,12 +22,12 @@ use crate::grpc::{self, Services};
 const QUARANTINE_CONNECTIONS_MAX: usize = 512;
 
 /// A server that runs until it is told to stop.
-pub(super) type Serving = JoinHandle<()>;
+pub type Serving = JoinHandle<()>;
 
 /// Serves the other nodes.
-pub(super) fn serve_peers(
+pub fn serve_peers(
     service: PeerService,
-    listener: TcpListener,
+    listener: impl Listener,
     clock: Clock,
     stop: watch::Receiver<bool>,
 ) -> Serving {
@@ -59,9 +59,9 @@ pub(super) async fn serve_quarantined(
 }
 
 /// Serves clients, and says so to those that ask for the node's health: what says otherwise later is returned, too.
-pub(super) async fn serve_clients(
+pub async fn serve_clients(
     services: &Services,
-    listener: TcpListener,
+    listener: impl Listener,
     connections_max: usize,
     stop: watch::Receiver<bool>,
 ) -> (Serving, HealthReporter) {

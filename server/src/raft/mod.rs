@@ -8,6 +8,7 @@
 //! Must not know: gRPC services, tantivy.
 
 mod command;
+mod dial;
 mod error;
 pub(crate) mod fetch;
 mod freshness;
@@ -15,6 +16,7 @@ mod ingest;
 mod log_store;
 mod members;
 mod network;
+mod options;
 mod peers;
 mod progress;
 mod quarantine;
@@ -53,15 +55,17 @@ use parking_lot::RwLock;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use crate::blocking::Blocking;
+use crate::blocking::{Blocking, Offload};
 use crate::clock::Clock;
 use crate::tail::Applied;
 
+pub use dial::Dial;
 pub use error::{AppendOutcome, Fatal, ProposeError};
 pub use fetch::Holders;
 pub use ingest::Pending;
 pub(crate) use members::not_found;
 pub use members::{Able, MemberError, Members, find_named, is_named};
+pub use options::{GroupOptions, Surroundings};
 pub use peers::{GROUP, MoveTurn, Peers, Purpose, connect_lazily};
 pub use progress::{BEHIND_MAX, Progress};
 pub use quarantine::{Mended, Quarantine};
@@ -108,25 +112,6 @@ pub enum Leader {
     Unknown,
 }
 
-/// What a group is opened with.
-#[derive(Debug, Clone)]
-pub struct GroupOptions {
-    /// The open log.
-    pub log: Log,
-    /// This node.
-    pub node_id: u64,
-    /// Its cluster.
-    pub cluster_id: [u8; 16],
-    /// How others reach it.
-    pub member: Member,
-    /// Raft's timings.
-    pub timings: Timings,
-    /// Time for appends without one.
-    pub clock: Clock,
-    /// What repair has done and has to do.
-    pub repairs: Repairs,
-}
-
 /// The group's handle. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -152,6 +137,7 @@ struct Inner {
     followed: Arc<Followed>,
     freshness: Freshness,
     repairer: Repairer,
+    offload: Offload,
     /// For those who wait for the writer.
     room: Blocking,
     /// Held by whoever changes the members or hands leadership over: one at a time.
@@ -177,11 +163,12 @@ impl Group {
             timings,
             clock,
             repairs,
+            surroundings: Surroundings { offload, dial },
         } = options;
         let config = Arc::new(raft_config(timings)?);
         let fatal = |error: &dyn std::fmt::Display| Fatal(error.to_string());
-        let reads = Blocking::new(RAFT_READ_THREADS, RAFT_READS_WAITING);
-        let peers = Peers::new(cluster_id, node_id, versions);
+        let reads = offload.pool(RAFT_READ_THREADS, RAFT_READS_WAITING);
+        let peers = Peers::new(cluster_id, node_id, versions).dialing(dial);
         let time = GroupTime::new(clock);
         let followed = Arc::<Followed>::default();
         let network = Network::new(peers.clone(), APPEND_STALL, Arc::clone(&followed));
@@ -222,7 +209,8 @@ impl Group {
             followed,
             freshness: Freshness::default(),
             repairer,
-            room: Blocking::new(ROOM_THREADS, RAFT_READS_WAITING),
+            offload,
+            room: offload.pool(ROOM_THREADS, RAFT_READS_WAITING),
             changing: tokio::sync::Mutex::new(()),
             silence_max: timings.election_max,
         };

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::raft::Versions;
+use crate::raft::dial::Dial;
 
 /// The one group of this release.
 pub const GROUP: u64 = 1;
@@ -46,6 +47,7 @@ pub struct Peers {
     cluster_id: [u8; 16],
     node_id: u64,
     versions: Versions,
+    dial: Dial,
     channels: Arc<Mutex<HashMap<(String, Purpose), Channel>>>,
     /// Where nodes are that were started with other addresses than the membership has, or had when openraft was told.
     moved: Arc<Mutex<HashMap<u64, String>>>,
@@ -73,10 +75,16 @@ impl Peers {
             cluster_id,
             node_id,
             versions,
+            dial: Dial::default(),
             channels: Arc::default(),
             moved: Arc::default(),
             moving: Arc::default(),
         }
+    }
+
+    /// Connections are opened in this way.
+    pub(super) fn dialing(self, dial: Dial) -> Self {
+        Self { dial, ..self }
     }
 
     /// From now on this node is reached at that address, whatever the membership says.
@@ -108,7 +116,7 @@ impl Peers {
         let mut channels = self.channels.lock();
         let channel = channels
             .entry((address.to_owned(), purpose))
-            .or_insert_with(|| connect_lazily(address))
+            .or_insert_with(|| connect_through(&self.dial, address))
             .clone();
         PeerClient::new(channel)
             .max_decoding_message_size(MESSAGE_SIZE_MAX)
@@ -132,9 +140,14 @@ impl Peers {
     }
 }
 
+/// A connection that is opened by its first call, by TCP.
+pub fn connect_lazily(address: &str) -> Channel {
+    connect_through(&Dial::default(), address)
+}
+
 /// A connection that is opened by its first call. An address that is not one is a peer that never answers: calls to it
 /// run into their deadlines, as to any node that is away.
-pub fn connect_lazily(address: &str) -> Channel {
+fn connect_through(dial: &Dial, address: &str) -> Channel {
     let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
         tracing::warn!(address, "not an address of a peer");
         return Channel::balance_list(std::iter::empty());
@@ -146,5 +159,5 @@ pub fn connect_lazily(address: &str) -> Channel {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    inkstone_net::connect_lazily(&endpoint)
+    dial.channel(&endpoint)
 }

@@ -34,8 +34,8 @@ pub fn keep_within_retention(
     mut stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let mut task = Retaining {
+        blocking: group.inner.offload.pool(READERS, READERS),
         group,
-        blocking: Blocking::new(READERS, READERS),
         times: HashMap::new(),
     };
     tokio::spawn(async move {

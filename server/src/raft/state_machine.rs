@@ -264,7 +264,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             Some(checkpoint) => snapshot::decode(checkpoint).map_err(io::Error::other)?,
             None => (StoredMembership::default(), State::default()),
         };
-        keep(&self.log, &self.blocking, data).await?;
+        keep(&self.log, data).await?;
         snapshot::complete(&self.log).await?;
         *self.shared.write() = state;
         self.membership = membership;
@@ -307,7 +307,6 @@ impl StateMachine {
         Builder {
             data,
             log: self.log.clone(),
-            blocking: self.blocking.clone(),
         }
     }
 }
@@ -317,7 +316,6 @@ impl StateMachine {
 pub(crate) struct Builder {
     data: SnapshotData,
     log: Log,
-    blocking: Blocking,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -327,7 +325,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     /// may have run ahead of this node's own fsync.
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         durably(|done| self.log.append(Vec::new(), done)).await?;
-        keep(&self.log, &self.blocking, self.data.clone()).await?;
+        keep(&self.log, self.data.clone()).await?;
         let snapshot = self.data.clone().map(snapshot::as_raft);
         let none = || Snapshot {
             meta: SnapshotMeta::default(),
@@ -340,15 +338,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     }
 }
 
-/// Keeps a snapshot durably, off the runtime's threads.
-async fn keep(log: &Log, blocking: &Blocking, data: SnapshotData) -> io::Result<()> {
+/// Keeps a snapshot durably.
+async fn keep(log: &Log, data: SnapshotData) -> io::Result<()> {
     let Some(checkpoint) = data else {
         return Ok(());
     };
-    let log = log.clone();
-    blocking
-        .run(move || log.save_snapshot(&checkpoint))
-        .await
-        .map_err(io::Error::other)?
-        .map_err(io::Error::other)
+    durably(|done| log.keep_snapshot(checkpoint, done)).await
 }

@@ -28,6 +28,7 @@ mod append;
 pub mod check;
 mod checkpoint;
 mod data_dir;
+mod driven;
 mod entries;
 mod hard_state;
 mod lost;
@@ -54,6 +55,7 @@ mod watermark;
 mod writer;
 
 pub use self::data_dir::DirLock;
+pub use self::driven::{Driver, Turn};
 pub use self::lost::Lost;
 #[cfg(feature = "mutants")]
 pub use self::mutant::Mutant;
@@ -403,13 +405,12 @@ impl Log {
     /// Keeps a snapshot built here or received from the leader, durably, on return. Never an older one in a newer one's
     /// place. Blocks.
     pub fn save_snapshot(&self, snapshot: &Checkpoint) -> Result<(), WriteError> {
-        let file = self.shared().checkpoint_file(snapshot.clone());
         let (answer, answered) = mpsc::sync_channel(1);
         let done: Done = Box::new(move |outcome| {
             // The receiver waits below: it is there.
             drop(answer.send(outcome));
         });
-        self.shared().queue.push([Job::Snapshot(file, done)])?;
+        self.keep_snapshot(snapshot.clone(), done)?;
         answered.recv().unwrap_or_else(|_| {
             Err(WriteError {
                 kind: WriteErrorKind::Panic,

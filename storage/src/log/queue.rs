@@ -189,6 +189,13 @@ impl Queue {
         true
     }
 
+    /// Takes what waits now, in order: `false` when there is nothing and there will be nothing.
+    pub(super) fn take_now(&self, jobs: &mut Vec<Job>) -> bool {
+        let mut waiting = self.waiting.lock();
+        mem::swap(&mut waiting.jobs, jobs);
+        !(jobs.is_empty() && waiting.closed)
+    }
+
     /// So many bytes have become durable.
     pub(super) fn release(&self, size: usize) {
         self.waiting.lock().size -= size;

@@ -55,6 +55,17 @@ impl Taken {
     }
 }
 
+/// What a writer keeps from one turn to the next, so that it need not be allocated again.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    pub(super) jobs: Vec<Job>,
+    buffer: Vec<u8>,
+}
+
+/// The log has failed, and everybody was told: its writer's work is over.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
 fn failed(path: &Path) -> impl Fn(io::Error) -> WriteError {
     move |error| WriteError::of(path, &error)
 }
@@ -74,21 +85,32 @@ fn panicked(panic: &(dyn Any + Send)) -> WriteError {
 impl Writer {
     /// Works until the queue is closed and empty, or something fails.
     pub(super) fn run(mut self) {
-        let mut jobs = Vec::new();
-        let mut buffer = Vec::new();
-        while self.shared.queue.take(&mut jobs) {
-            let mut taken = Taken {
-                jobs: jobs.drain(..).collect(),
-                ..Taken::default()
-            };
-            // Where a panic unwinds, somebody would wait forever for an answer, and others would be let in to wait, too.
-            let work = AssertUnwindSafe(|| self.work(&mut taken, &mut buffer));
-            let worked = panic::catch_unwind(work).unwrap_or_else(|panic| Err(panicked(&*panic)));
-            if let Err(error) = worked {
-                self.stop(&error, taken);
+        let mut desk = Desk::default();
+        while self.shared.queue.take(&mut desk.jobs) {
+            if self.turn(&mut desk).is_err() {
                 return;
             }
         }
+        self.end();
+    }
+
+    /// Does what was taken from the queue, all of it: an error when the log has stopped.
+    pub(super) fn turn(&mut self, desk: &mut Desk) -> Result<(), Stopped> {
+        let mut taken = Taken {
+            jobs: desk.jobs.drain(..).collect(),
+            ..Taken::default()
+        };
+        // Where a panic unwinds, somebody would wait forever for an answer, and others would be let in to wait, too.
+        let work = AssertUnwindSafe(|| self.work(&mut taken, &mut desk.buffer));
+        let worked = panic::catch_unwind(work).unwrap_or_else(|panic| Err(panicked(&*panic)));
+        worked.map_err(|error| {
+            self.stop(&error, taken);
+            Stopped
+        })
+    }
+
+    /// Nothing will come any more.
+    pub(super) fn end(&mut self) {
         if let Err(error) = self.watermark.sync() {
             tracing::warn!(%error, "the watermark of a clean stop may be an older one");
         }

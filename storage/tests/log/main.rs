@@ -4,6 +4,7 @@ mod agreement;
 mod check;
 mod chunks;
 mod corruption;
+mod driven;
 mod engine;
 mod full;
 mod hooked;

@@ -1,0 +1,104 @@
+//! How a client opens its connections: TCP, or through a network of the caller's own.
+//!
+//! Promises: a connection is opened by its first call, and again when it is lost. Must not know: who is called, and why.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use inkstone_net::Gathered;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::transport::{Channel, Endpoint};
+use tower_service::Service;
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Socket for S {}
+
+type Opening = BoxFuture<'static, io::Result<TokioIo<Box<dyn Socket>>>>;
+
+/// How connections are opened. Default: by TCP.
+///
+/// ```
+/// use inkstone_client::{Client, Dial};
+/// use tokio::net::UnixStream;
+///
+/// # fn main() -> inkstone_client::Result<()> {
+/// // Every server has a socket in this directory, named like its address.
+/// let dial = Dial::through(|address| UnixStream::connect(format!("sockets/{address}")));
+/// let client = Client::builder().servers("one:7420,two:7420").dial(dial).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Dial {
+    other: Option<Arc<dyn Fn(String) -> Opening + Send + Sync>>,
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(if self.other.is_some() {
+            "Dial::through"
+        } else {
+            "Dial::tcp"
+        })
+    }
+}
+
+impl Dial {
+    /// With this function, which is given `HOST:PORT`.
+    ///
+    /// ```
+    /// use inkstone_client::Dial;
+    ///
+    /// let dial = Dial::through(|address: String| tokio::net::TcpStream::connect(address));
+    /// ```
+    pub fn through<S, F>(open: impl Fn(String) -> F + Send + Sync + 'static) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+    {
+        let open = move |address| -> Opening {
+            let socket = open(address);
+            Box::pin(async move {
+                let socket: Box<dyn Socket> = Box::new(Gathered::new(socket.await?));
+                Ok(TokioIo::new(socket))
+            })
+        };
+        Self {
+            other: Some(Arc::new(open)),
+        }
+    }
+
+    /// A channel that opens its connection with its first call.
+    pub(crate) fn channel(&self, endpoint: &Endpoint) -> Channel {
+        match &self.other {
+            None => inkstone_net::connect_lazily(endpoint),
+            Some(open) => endpoint.connect_with_connector_lazy(Connector(Arc::clone(open))),
+        }
+    }
+}
+
+struct Connector(Arc<dyn Fn(String) -> Opening + Send + Sync>);
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Box<dyn Socket>>;
+    type Error = io::Error;
+    type Future = Opening;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Opening {
+        match uri.authority() {
+            Some(authority) => (self.0)(authority.to_string()),
+            None => Box::pin(async { Err(io::ErrorKind::InvalidInput.into()) }),
+        }
+    }
+}

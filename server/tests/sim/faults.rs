@@ -1,0 +1,278 @@
+//! What goes wrong, and when: chosen by the seed, one fault at a time or several.
+//!
+//! Promises: every choice follows from the seed and from what the nodes do; at the end everything is whole again. Must
+//! not know: what must hold meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::rc::Rc;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use turmoil::Sim;
+
+use crate::invariants::leader;
+use crate::machine::{Crash, Disk, Machine, name};
+use crate::simulation::CLIENTS;
+
+/// Something that is done to the system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A machine goes down.
+    Down(usize, Crash),
+    /// It comes back.
+    Up(usize),
+    /// Nothing gets from one host to the other.
+    Cut(String, String),
+    /// What is sent from one host to the other is lost.
+    CutOneWay(String, String),
+    /// What two hosts send each other is held back.
+    Hold(String, String),
+    /// Whatever was wrong between two hosts is over; what was held back arrives.
+    Join(String, String),
+    /// A disk changes its speed.
+    Disk(usize, Disk),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{self:?}")
+    }
+}
+
+/// What is wrong with a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Cut,
+    CutOneWay,
+    Held,
+}
+
+/// The faults of one run.
+pub(crate) struct Faults {
+    rng: StdRng,
+    nodes: usize,
+    /// What was decided already: by millisecond.
+    planned: BTreeMap<u64, Vec<Step>>,
+    /// When the next fault is chosen: millisecond.
+    next: u64,
+    /// Of links, by their two ends in order; one way: from the first to the second.
+    wrong: BTreeMap<(String, String), Wrong>,
+    down: BTreeSet<usize>,
+    /// Steps that were carried out, before everything was healed and then.
+    pub(crate) carried_out: usize,
+}
+
+impl Faults {
+    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
+        Self {
+            rng: StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            nodes,
+            planned: BTreeMap::new(),
+            next: 0,
+            wrong: BTreeMap::new(),
+            down: BTreeSet::new(),
+            carried_out: 0,
+        }
+    }
+
+    /// The steps of this millisecond.
+    pub(crate) fn steps(&mut self, ms: u64, machines: &[Rc<Machine>]) -> Vec<Step> {
+        if self.next == 0 {
+            self.next = ms + self.rng.random_range(100..1_000);
+        }
+        if ms >= self.next {
+            self.choose(ms, machines);
+            self.next = ms + self.rng.random_range(50..1_200);
+        }
+        let due = self.planned.split_off(&(ms + 1));
+        let due = std::mem::replace(&mut self.planned, due);
+        due.into_values().flatten().collect()
+    }
+
+    /// What makes everything whole again.
+    pub(crate) fn heal(&mut self) -> Vec<Step> {
+        self.planned.clear();
+        let links = self.wrong.keys().cloned();
+        let links = links.map(|(from, to)| Step::Join(from, to));
+        let up = self.down.iter().copied().map(Step::Up);
+        let fast = (0..self.nodes).map(|number| Step::Disk(number, Disk::Fast));
+        links.chain(up).chain(fast).collect()
+    }
+
+    /// Does it: `false` when there was nothing to do.
+    pub(crate) fn carry_out(
+        &mut self,
+        step: &Step,
+        sim: &mut Sim<'_>,
+        machines: &[Rc<Machine>],
+    ) -> bool {
+        match step {
+            Step::Down(number, how) => {
+                if !self.down.insert(*number) {
+                    return false;
+                }
+                machines[*number].crash(*how);
+                sim.crash(name(*number));
+            }
+            Step::Up(number) => {
+                if !self.down.remove(number) {
+                    return false;
+                }
+                sim.bounce(name(*number));
+            }
+            Step::Cut(a, b) => {
+                if !self.spoil(a, b, Wrong::Cut) {
+                    return false;
+                }
+                sim.partition(a.as_str(), b.as_str());
+            }
+            Step::CutOneWay(from, to) => {
+                if !self.spoil(from, to, Wrong::CutOneWay) {
+                    return false;
+                }
+                sim.partition_oneway(from.as_str(), to.as_str());
+            }
+            Step::Hold(a, b) => {
+                if !self.spoil(a, b, Wrong::Held) {
+                    return false;
+                }
+                sim.hold(a.as_str(), b.as_str());
+            }
+            Step::Join(a, b) => match self.wrong.remove(&(a.clone(), b.clone())) {
+                None => return false,
+                Some(Wrong::Cut) => sim.repair(a.as_str(), b.as_str()),
+                Some(Wrong::CutOneWay) => sim.repair_oneway(a.as_str(), b.as_str()),
+                Some(Wrong::Held) => sim.release(a.as_str(), b.as_str()),
+            },
+            Step::Disk(number, speed) => machines[*number].set_disk(*speed),
+        }
+        self.carried_out += 1;
+        true
+    }
+
+    /// A link has one thing wrong with it at a time.
+    fn spoil(&mut self, from: &str, to: &str, wrong: Wrong) -> bool {
+        let (there, back) = (
+            (from.to_owned(), to.to_owned()),
+            (to.to_owned(), from.to_owned()),
+        );
+        if self.wrong.contains_key(&there) || self.wrong.contains_key(&back) {
+            return false;
+        }
+        self.wrong.insert(there, wrong);
+        true
+    }
+
+    fn plan(&mut self, ms: u64, step: Step) {
+        self.planned.entry(ms).or_default().push(step);
+    }
+
+    /// A node: the one that leads, more often than by chance.
+    fn node(&mut self, machines: &[Rc<Machine>]) -> usize {
+        let any = self.rng.random_range(0..self.nodes);
+        match leader(machines) {
+            Some(leader) if self.rng.random() => leader,
+            _ => any,
+        }
+    }
+
+    fn how(&mut self) -> Crash {
+        if self.rng.random_ratio(1, 4) {
+            Crash::Kill
+        } else {
+            Crash::PowerLoss
+        }
+    }
+
+    fn choose(&mut self, ms: u64, machines: &[Rc<Machine>]) {
+        let node = self.node(machines);
+        match self.rng.random_range(0..12) {
+            0..=2 => self.crash(ms, &[node]),
+            3 => {
+                let mut all: Vec<usize> = (0..self.nodes).collect();
+                if self.rng.random() {
+                    let some = self.rng.random_range(2..=self.nodes);
+                    all = all.choose_multiple(&mut self.rng, some).copied().collect();
+                }
+                self.crash(ms, &all);
+            }
+            4 | 5 => self.isolate(ms, node, Step::Cut),
+            6 => self.halve(ms),
+            7 => self.isolate(ms, node, Step::Hold),
+            8 => {
+                let other = (node + self.rng.random_range(1..self.nodes)) % self.nodes;
+                let step = if self.rng.random() {
+                    Step::CutOneWay
+                } else {
+                    Step::Hold
+                };
+                self.link(ms, step, (name(node), name(other)));
+            }
+            9 => {
+                // What it hears, or what it says.
+                let says: bool = self.rng.random();
+                let one_way = move |node, other| {
+                    let (from, to) = if says { (node, other) } else { (other, node) };
+                    Step::CutOneWay(from, to)
+                };
+                self.isolate(ms, node, one_way);
+            }
+            10 => {
+                let step = if self.rng.random() {
+                    Step::Cut
+                } else {
+                    Step::Hold
+                };
+                self.link(ms, step, (name(node), CLIENTS.to_owned()));
+            }
+            _ => {
+                let slow = Disk::Slow(self.rng.random_range(20..1_200));
+                let until = ms + self.rng.random_range(200..4_000);
+                self.plan(ms, Step::Disk(node, slow));
+                self.plan(until, Step::Disk(node, Disk::Fast));
+            }
+        }
+    }
+
+    fn crash(&mut self, ms: u64, nodes: &[usize]) {
+        for number in nodes {
+            let (at, how) = (ms + self.rng.random_range(0..50), self.how());
+            let until = at + 1 + self.rng.random_range(20..3_000);
+            self.plan(at, Step::Down(*number, how));
+            self.plan(until, Step::Up(*number));
+        }
+    }
+
+    /// Something is wrong between a node and all others.
+    fn isolate(&mut self, ms: u64, node: usize, step: impl Fn(String, String) -> Step) {
+        let until = ms + self.rng.random_range(200..5_000);
+        for other in (0..self.nodes).filter(|other| *other != node) {
+            let step = step(name(node), name(other));
+            let (Step::Cut(a, b) | Step::CutOneWay(a, b) | Step::Hold(a, b)) = step.clone() else {
+                continue;
+            };
+            self.plan(ms, step);
+            self.plan(until, Step::Join(a, b));
+        }
+    }
+
+    /// Two halves that do not reach each other.
+    fn halve(&mut self, ms: u64) {
+        let until = ms + self.rng.random_range(200..5_000);
+        let side: Vec<bool> = (0..self.nodes).map(|_| self.rng.random()).collect();
+        for a in 0..self.nodes {
+            for b in (a + 1..self.nodes).filter(|b| side[*b] != side[a]) {
+                self.plan(ms, Step::Cut(name(a), name(b)));
+                self.plan(until, Step::Join(name(a), name(b)));
+            }
+        }
+    }
+
+    fn link(&mut self, ms: u64, step: fn(String, String) -> Step, (a, b): (String, String)) {
+        let until = ms + self.rng.random_range(100..5_000);
+        self.plan(ms, step(a.clone(), b.clone()));
+        self.plan(until, Step::Join(a, b));
+    }
+}

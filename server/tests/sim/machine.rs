@@ -1,0 +1,284 @@
+//! A machine: a disk that outlives crashes, and, while it runs, the server's own code on it.
+//!
+//! Promises: a crash leaves on the disk what a crash may leave, as the seed has it, and nothing that was not durable when
+//! it was answered; whatever the code does, it does on the turmoil host of that machine. Must not know: when machines
+//! crash, what they promise.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use inkstone_server::blocking::Offload;
+use inkstone_server::clock::Clock;
+use inkstone_server::discovery::Discovery;
+use inkstone_server::grpc::peer::PeerService;
+use inkstone_server::grpc::{Beside, Services};
+use inkstone_server::indexer::Indexer;
+use inkstone_server::node::{serve_clients, serve_peers};
+use inkstone_server::raft::{
+    Dial, GROUP, Group, GroupOptions, Member, Repairs, Surroundings, Timings,
+};
+use inkstone_server::scrub::Scrub;
+use inkstone_storage::io::sim::{Image, Names, Policy, SimDisk, Unit, Unsynced};
+use inkstone_storage::log::{Driver, Log, LogOptions, Spare, Turn};
+use inkstone_storage::types::Identity;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::network::{self, CLIENT_PORT, PEER_PORT, Port};
+
+const CLUSTER: [u8; 16] = [7; 16];
+/// Small, so that segments are sealed while a run lasts.
+const SEGMENT_SIZE: u64 = 64 << 10;
+const TIMINGS: Timings = Timings {
+    heartbeat: Duration::from_millis(100),
+    election_min: Duration::from_millis(500),
+    election_max: Duration::from_millis(700),
+};
+const CONNECTIONS_MAX: usize = 256;
+
+/// How long a disk takes before it is done with what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// About a millisecond.
+    Fast,
+    /// So many milliseconds, each time.
+    Slow(u64),
+}
+
+/// What the power's failing leaves of what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// Everything: only the process was killed.
+    Kill,
+    /// Nothing, or any part of it.
+    PowerLoss,
+}
+
+/// One of the machines.
+pub(crate) struct Machine {
+    pub(crate) number: usize,
+    nodes: usize,
+    disk: RefCell<Image>,
+    speed: Cell<Disk>,
+    rng: RefCell<StdRng>,
+    running: RefCell<Option<Running>>,
+    starts: Cell<u64>,
+}
+
+/// What runs on it.
+struct Running {
+    disk: SimDisk,
+    driver: Driver,
+    /// Once it was recovered.
+    group: Option<Group>,
+}
+
+/// A node's name in the simulated network.
+pub(crate) fn name(number: usize) -> String {
+    format!("node{number}")
+}
+
+/// Its id in the cluster.
+pub(crate) fn id(number: usize) -> u64 {
+    101 + number as u64
+}
+
+fn member(number: usize) -> Member {
+    let name = name(number);
+    Member {
+        client_address: format!("{name}:{CLIENT_PORT}"),
+        peer_address: format!("{name}:{PEER_PORT}"),
+    }
+}
+
+impl Machine {
+    /// With an empty disk, one of so many that become a cluster.
+    pub(crate) fn new(seed: u64, number: usize, nodes: usize) -> Self {
+        Self {
+            number,
+            nodes,
+            disk: RefCell::default(),
+            speed: Cell::new(Disk::Fast),
+            rng: RefCell::new(StdRng::seed_from_u64(seed ^ (id(number) << 32))),
+            running: RefCell::default(),
+            starts: Cell::new(0),
+        }
+    }
+
+    /// How often it was started.
+    pub(crate) fn starts(&self) -> u64 {
+        self.starts.get()
+    }
+
+    /// From here on its disk is that fast.
+    pub(crate) fn set_disk(&self, speed: Disk) {
+        self.speed.set(speed);
+    }
+
+    /// The group, if it runs and was recovered.
+    pub(crate) fn group(&self) -> Option<Group> {
+        self.running.borrow().as_ref()?.group.clone()
+    }
+
+    /// Its power fails, or its process is killed. The caller ends what runs on its turmoil host: nothing of what this does
+    /// to the disk in its last moment was ever answered.
+    pub(crate) fn crash(&self, how: Crash) {
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
+        let answered = running.disk.journal().operations().len();
+        running.driver.turn();
+        let journal = running.disk.journal();
+        let rng = &mut *self.rng.borrow_mut();
+        let reached = rng.random_range(answered..=journal.operations().len());
+        let policy = match how {
+            Crash::Kill => Policy {
+                data: Unsynced::All,
+                unit: Unit::Page,
+                names: Names::Kept,
+            },
+            Crash::PowerLoss => power_loss(rng),
+        };
+        self.disk.replace(journal.crash(reached).image(&policy));
+    }
+
+    fn options(&self) -> LogOptions {
+        LogOptions {
+            dir: PathBuf::from("data/group-1"),
+            identity: Identity {
+                cluster_id: CLUSTER,
+                node_id: id(self.number),
+            },
+            group: GROUP,
+            segment_size: SEGMENT_SIZE,
+            tail_size: 256 << 10,
+            // Nothing may wait for room, because nobody would give the writer a turn meanwhile.
+            queue_size: 1 << 40,
+            free_size_min: 0,
+            spare: Spare::InTurn,
+        }
+    }
+
+    /// Whether the writer goes on.
+    fn turn(&self) -> bool {
+        let mut running = self.running.borrow_mut();
+        let turn = running.as_mut().map(|running| running.driver.turn());
+        matches!(turn, Some(Turn::Idle | Turn::Worked))
+    }
+
+    /// Until the disk is done next.
+    fn pause(&self) -> Duration {
+        let rng = &mut *self.rng.borrow_mut();
+        Duration::from_micros(match self.speed.get() {
+            Disk::Fast if rng.random_ratio(1, 50) => rng.random_range(1_000..20_000),
+            Disk::Fast => rng.random_range(200..2_000),
+            Disk::Slow(ms) => ms * 1_000,
+        })
+    }
+
+    /// Runs the server's code until it fails or the machine crashes.
+    pub(crate) async fn run(self: Rc<Self>) -> turmoil::Result {
+        self.starts.set(self.starts.get() + 1);
+        let disk = SimDisk::from_image(&self.disk.borrow());
+        let (log, driver) = Log::open_driven(Arc::new(disk.clone()), self.options())?;
+        self.running.replace(Some(Running {
+            disk,
+            driver,
+            group: None,
+        }));
+        let writing = Rc::clone(&self);
+        tokio::task::spawn_local(async move {
+            while writing.turn() {
+                sleep(writing.pause()).await;
+            }
+        });
+        let clock = Clock::system();
+        let group = Group::open(GroupOptions {
+            log,
+            node_id: id(self.number),
+            cluster_id: CLUSTER,
+            member: member(self.number),
+            timings: TIMINGS,
+            clock,
+            repairs: Repairs::default(),
+            surroundings: Surroundings {
+                offload: Offload::InPlace,
+                dial: Dial::through(network::connect),
+            },
+        })
+        .await?;
+        if let Some(running) = self.running.borrow_mut().as_mut() {
+            running.group = Some(group.clone());
+        }
+        let (_stopping, stop) = watch::channel(false);
+        let services = self.services(&group, clock, stop.clone());
+        let peers = PeerService::new(services_discovery(self.number, clock));
+        peers.serve(services.clone());
+        let peers = serve_peers(peers, Port::bind(PEER_PORT).await?, clock, stop.clone());
+        let (clients, _health) = serve_clients(
+            &services,
+            Port::bind(CLIENT_PORT).await?,
+            CONNECTIONS_MAX,
+            stop,
+        )
+        .await;
+        if !group.is_initialized().await? {
+            let members: BTreeMap<_, _> = (0..self.nodes).map(|n| (id(n), member(n))).collect();
+            group.initialize(members).await?;
+        }
+        let fatal = group.failed().await;
+        peers.abort();
+        clients.abort();
+        Err(format!("{} has failed: {fatal}", name(self.number)).into())
+    }
+
+    fn services(&self, group: &Group, clock: Clock, stop: watch::Receiver<bool>) -> Services {
+        let beside = Beside {
+            indexer: Indexer::off(),
+            scrub: Scrub::off(),
+            discovery: services_discovery(self.number, clock),
+            repairs: Repairs::default(),
+        };
+        let pool = || Offload::InPlace.pool(8, 1_024);
+        let dir = PathBuf::from("data");
+        Services::new(group.clone(), beside, clock, pool(), pool(), dir, stop)
+    }
+}
+
+fn services_discovery(number: usize, clock: Clock) -> Discovery {
+    let Member {
+        client_address,
+        peer_address,
+    } = member(number);
+    let me = inkstone_proto::v1::NodeInfo {
+        id: id(number),
+        client_address,
+        peer_address,
+    };
+    Discovery::new(me, CLUSTER, 1, Vec::new(), clock)
+}
+
+fn power_loss(rng: &mut StdRng) -> Policy {
+    let data = match rng.random_range(0..4) {
+        0 => Unsynced::None,
+        1 => Unsynced::All,
+        _ => Unsynced::Random(rng.random()),
+    };
+    let names = match rng.random_range(0..4) {
+        0 => Names::Lost,
+        1 => Names::Kept,
+        _ => Names::Random(rng.random()),
+    };
+    let unit = if rng.random() {
+        Unit::Sector
+    } else {
+        Unit::Page
+    };
+    Policy { data, unit, names }
+}
