@@ -1,12 +1,12 @@
 //! The client itself: which servers, how long, how often. The calls stand in one file per verb.
 
+use inkstone_net::Dial;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::append::Lanes;
 use crate::call::Core;
-use crate::dial::Dial;
 use crate::error::Result;
 use crate::retry::RetryPolicy;
 use crate::route::Route;

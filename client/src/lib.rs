@@ -32,7 +32,6 @@ mod admin;
 mod append;
 mod call;
 mod client;
-mod dial;
 mod error;
 mod members;
 mod read;
@@ -46,8 +45,8 @@ mod types;
 mod wire;
 
 pub use client::{Addresses, Client, ClientBuilder, Routing};
-pub use dial::Dial;
 pub use error::{Detail, Error, Reason, Result};
+pub use inkstone_net::Dial;
 pub use members::{Able, Transfer};
 pub use read::ReadStream;
 pub use retention::{Bound, Retention};

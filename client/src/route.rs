@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use inkstone_net::Dial;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::client::Routing;
-use crate::dial::Dial;
 use crate::error::{Error, Result};
 use crate::retry::Failure;
 

@@ -2,8 +2,8 @@
 //!
 //! Promises: what a task and its neighbours write in one turn leaves in one system call. Must not know: messages.
 
-mod connect;
+mod dial;
 mod gathered;
 
-pub use connect::connect_lazily;
+pub use dial::Dial;
 pub use gathered::Gathered;

@@ -8,7 +8,6 @@
 //! Must not know: gRPC services, tantivy.
 
 mod command;
-mod dial;
 mod error;
 pub(crate) mod fetch;
 mod freshness;
@@ -59,7 +58,6 @@ use crate::blocking::{Blocking, Offload};
 use crate::clock::Clock;
 use crate::tail::Applied;
 
-pub use dial::Dial;
 pub use error::{AppendOutcome, Fatal, ProposeError};
 pub use fetch::Holders;
 pub use ingest::Pending;

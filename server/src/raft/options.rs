@@ -2,11 +2,12 @@
 //!
 //! Promises: the default surroundings are those of a process. Must not know: what becomes of a group.
 
+use inkstone_net::Dial;
 use inkstone_storage::log::Log;
 
 use crate::blocking::Offload;
 use crate::clock::Clock;
-use crate::raft::{Dial, Member, Repairs, Timings};
+use crate::raft::{Member, Repairs, Timings};
 
 /// What a group is opened with.
 #[derive(Debug, Clone)]

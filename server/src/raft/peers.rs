@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use inkstone_net::Dial;
 use inkstone_proto::peer_v1::Header;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
 use inkstone_storage::limits::MESSAGE_SIZE_MAX;
@@ -14,7 +15,6 @@ use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::raft::Versions;
-use crate::raft::dial::Dial;
 
 /// The one group of this release.
 pub const GROUP: u64 = 1;

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inkstone_net::Dial;
 use inkstone_server::blocking::Offload;
 use inkstone_server::clock::Clock;
 use inkstone_server::discovery::Discovery;
@@ -18,9 +19,7 @@ use inkstone_server::grpc::peer::PeerService;
 use inkstone_server::grpc::{Beside, Services};
 use inkstone_server::indexer::Indexer;
 use inkstone_server::node::{serve_clients, serve_peers};
-use inkstone_server::raft::{
-    Dial, GROUP, Group, GroupOptions, Member, Repairs, Surroundings, Timings,
-};
+use inkstone_server::raft::{GROUP, Group, GroupOptions, Member, Repairs, Surroundings, Timings};
 use inkstone_server::scrub::Scrub;
 use inkstone_storage::io::sim::{Image, Names, Policy, SimDisk, Unit, Unsynced};
 use inkstone_storage::log::{Driver, Log, LogOptions, Spare, Turn};

@@ -1,4 +1,4 @@
-//! How connections to the other members are opened: TCP, or whatever a simulation has for a network.
+//! How connections are opened: by TCP, or through a network of the caller's own, as a simulation has one.
 //!
 //! Promises: a connection is opened by its first call, and again when it is lost. Must not know: who is called, and why.
 
@@ -10,13 +10,16 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use inkstone_net::Gathered;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
+use tower::ServiceExt as _;
 use tower_service::Service;
 
-/// What bytes go through.
+use crate::gathered::Gathered;
+
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Socket for S {}
@@ -40,7 +43,13 @@ impl fmt::Debug for Dial {
 }
 
 impl Dial {
-    /// Through a network of the caller's: `open` is given HOST:PORT.
+    /// With this function, which is given `HOST:PORT`.
+    ///
+    /// ```
+    /// use inkstone_net::Dial;
+    ///
+    /// let dial = Dial::through(|address: String| tokio::net::TcpStream::connect(address));
+    /// ```
     pub fn through<S, F>(open: impl Fn(String) -> F + Send + Sync + 'static) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -59,12 +68,24 @@ impl Dial {
     }
 
     /// A channel that opens its connection with its first call.
-    pub(super) fn channel(&self, endpoint: &Endpoint) -> Channel {
+    pub fn channel(&self, endpoint: &Endpoint) -> Channel {
         match &self.other {
-            None => inkstone_net::connect_lazily(endpoint),
+            None => by_tcp(endpoint),
             Some(open) => endpoint.connect_with_connector_lazy(Connector(Arc::clone(open))),
         }
     }
+}
+
+/// Without Nagle's delay. Everything else is as `endpoint` says.
+fn by_tcp(endpoint: &Endpoint) -> Channel {
+    let mut tcp = HttpConnector::new();
+    // Which schemes are spoken is the endpoint's to say.
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let gathering = tcp.map_response(|socket: TokioIo<TcpStream>| {
+        TokioIo::new(Gathered::new(socket.into_inner()))
+    });
+    endpoint.connect_with_connector_lazy(gathering)
 }
 
 struct Connector(Arc<dyn Fn(String) -> Opening + Send + Sync>);
