@@ -34,12 +34,13 @@ const fn package(
 
 /// proto ← client ← jepsen, and storage, proto ← server. Benchmarks measure the store, and clusters from outside.
 /// The storage tests name their own package, to switch its deliberate bugs on.
-const PACKAGES: [Package; 7] = [
+const PACKAGES: [Package; 8] = [
     package("proto", &[], &[]),
+    package("net", &[], &[]),
     package("storage", &[], &["storage"]),
     package("storage/fuzz", &["storage"], &[]),
-    package("client", &["proto"], &[]),
-    package("server", &["proto", "storage"], &["client", "jepsen"]),
+    package("client", &["net", "proto"], &[]),
+    package("server", &["net", "proto", "storage"], &["client", "jepsen"]),
     package("jepsen", &["client"], &[]),
     package("benches", &["client", "jepsen", "storage"], &[]),
 ];

@@ -6,7 +6,7 @@
 //!
 //! | what | how much | MiB |
 //! |---|---|---|
-//! | connections | `client_connections_max`, 2,048: each a window of 128 KiB and 64 KiB for HTTP/2's own buffers, tables and a task | 384 |
+//! | connections | `client_connections_max`, 2,048: each a window of 128 KiB, 64 KiB for HTTP/2's own buffers, tables and a task, and 16 KiB that gather to be sent | 416 |
 //! | open requests | 2,048 x 2 + 2,048, each 16 KiB for a task, a stream and headers | 96 |
 //! | of each, a piece that waits for room | 6,144 x 16 KiB (a frame) | 96 |
 //! | requests on their way in | two rooms, by what they take when decoded | 80 |
@@ -14,7 +14,7 @@
 //! | appends in flight in the group | `APPENDS_IN_FLIGHT_SIZE_MAX` | 64 |
 //! | reads' answers | 24 MiB as read; as messages and encoded, too: three times | 72 |
 //! | searches and lists | 12, each at most 2 MiB twice (as a message, and encoded) | 48 |
-//! | | | **912** |
+//! | | | **944** |
 //!
 //! Not one client can reach it alone: of open requests it has `PLACES` and its own `CONNECTION_PLACES`. The rows can't
 //! all be full at once either: what is appended leaves one when it enters the next. Searches that a leader passes on to
