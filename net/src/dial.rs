@@ -76,12 +76,14 @@ impl Dial {
     }
 }
 
-/// Without Nagle's delay. Everything else is as `endpoint` says.
+/// Without Nagle's delay, and with the time to connect that `endpoint` allows.
 fn by_tcp(endpoint: &Endpoint) -> Channel {
     let mut tcp = HttpConnector::new();
     // Which schemes are spoken is the endpoint's to say.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    // Shared out among the addresses of a name: one that does not answer leaves time for the next.
+    tcp.set_connect_timeout(endpoint.get_connect_timeout());
     let gathering = tcp.map_response(|socket: TokioIo<TcpStream>| {
         TokioIo::new(Gathered::new(socket.into_inner()))
     });

@@ -4,8 +4,9 @@
 //! the stream) come from tasks that take turns, and so do the requests of many callers on one connection: sent one by
 //! one, each costs a system call here, a packet, and a wake-up over there.
 //!
-//! Promises: a flush waits until every task that could run on this thread had its turn, and no longer; what is large is
-//! not copied, and does not wait. Must not know: HTTP.
+//! Promises: a flush waits for the tasks that are ready on this thread, at most as many as the runtime lets run between two
+//! looks at its sockets; what is large is not copied, and does not wait; at most [`GATHERED_MAX`] bytes are held, and few
+//! while nothing waits. It is for connections that have a task of their own. Must not know: HTTP.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -14,18 +15,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use bytes::{Buf as _, BytesMut};
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are gathered; what would make them more is written through.
 const GATHERED_MAX: usize = 16 << 10;
+/// Bytes of memory that are kept while nothing waits.
+const KEPT_MAX: usize = 4 << 10;
 
 /// A socket of that kind.
 #[derive(Debug)]
 pub struct Gathered<S> {
     inner: S,
-    waiting: BytesMut,
+    waiting: Vec<u8>,
+    /// Of what waits, so much is sent.
+    sent: usize,
     turn: Arc<Turn>,
     stage: Stage,
 }
@@ -64,7 +68,8 @@ impl<S> Gathered<S> {
     pub fn new(inner: S) -> Self {
         Self {
             inner,
-            waiting: BytesMut::new(),
+            waiting: Vec::new(),
+            sent: 0,
             turn: Arc::default(),
             stage: Stage::Idle,
         }
@@ -93,16 +98,35 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     /// Sends what waits.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stage = Stage::Sending;
-        while !self.waiting.is_empty() {
-            let sent = Pin::new(&mut self.inner).poll_write(context, &self.waiting);
-            let sent = ready!(sent)?;
+        while self.sent < self.waiting.len() {
+            let rest = &self.waiting[self.sent..];
+            let sent = ready!(Pin::new(&mut self.inner).poll_write(context, rest))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.waiting.advance(sent);
+            self.sent += sent;
         }
         self.stage = Stage::Idle;
+        self.sent = 0;
+        if self.waiting.capacity() > KEPT_MAX {
+            self.waiting = Vec::new();
+        } else {
+            self.waiting.clear();
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// Makes room for a write that is gathered: in two sizes, so that no more is taken than is counted.
+    fn make_room(&mut self, size: usize) {
+        let needed = self.waiting.len() + size;
+        if needed > self.waiting.capacity() {
+            let capacity = if needed > KEPT_MAX {
+                GATHERED_MAX
+            } else {
+                KEPT_MAX
+            };
+            self.waiting.reserve_exact(capacity - self.waiting.len());
+        }
     }
 
     /// Takes a write of `size` bytes if it is one to gather.
@@ -128,6 +152,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.gathers(bytes.len()) {
+            self.make_room(bytes.len());
             self.waiting.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -142,6 +167,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     ) -> Poll<io::Result<usize>> {
         let size = pieces.iter().map(|piece| piece.len()).sum();
         if self.gathers(size) {
+            self.make_room(size);
             for piece in pieces {
                 self.waiting.extend_from_slice(piece);
             }

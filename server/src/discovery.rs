@@ -197,17 +197,25 @@ impl Discovery {
 
     /// Leaves out who cannot be of this node's cluster: what the node has kept says where it belongs, and one wrong node at
     /// one address, be it the address of a member that is gone, must not keep the others from being found. Each is told of
-    /// once.
-    fn leave_out(&self, answers: &mut Vec<Answer>) {
+    /// once. But when all of those who were `asked` have answered, and none can be of this cluster, then the node is at the
+    /// wrong place.
+    fn leave_out(&self, answers: &mut Vec<Answer>, asked: usize) -> Result<(), Misplaced> {
         let mut shared = self.shared.lock();
         let own = shared.cluster_id;
+        let answered = answers.len();
+        let mut first = None;
         answers.retain(|answer| {
             let refused = self
                 .check_version(answer)
                 .and_then(|()| check_protocol(answer))
                 .and_then(|()| check_cluster(own, answer));
+            first = first.take().or_else(|| refused.clone().err());
             shared.heard_of(&answer.address, refused)
         });
+        match first {
+            Some(misplaced) if answers.is_empty() && answered == asked => Err(misplaced),
+            _ => Ok(()),
+        }
     }
 
     /// What a node that answered speaks must have something in common with what this one does.
@@ -234,14 +242,15 @@ impl Discovery {
             .shared
             .lock()
             .targets(&self.seeds, &self.me.peer_address);
-        let asked = targets.into_iter().map(|(address, client)| async move {
+        let asked = targets.len();
+        let answers = targets.into_iter().map(|(address, client)| async move {
             let response = self.ask(client).await?;
             Some(Answer { address, response })
         });
-        let mut answers: Vec<Answer> = join_all(asked).await.into_iter().flatten().collect();
+        let mut answers: Vec<Answer> = join_all(answers).await.into_iter().flatten().collect();
         match standing {
             Standing::None => answers.iter().try_for_each(|it| self.check_version(it))?,
-            Standing::HasLog | Standing::Member { .. } => self.leave_out(&mut answers),
+            Standing::HasLog | Standing::Member { .. } => self.leave_out(&mut answers, asked)?,
         }
         let mut shared = self.shared.lock();
         shared.learn(&answers);

@@ -40,7 +40,11 @@ const PACKAGES: [Package; 8] = [
     package("storage", &[], &["storage"]),
     package("storage/fuzz", &["storage"], &[]),
     package("client", &["net", "proto"], &[]),
-    package("server", &["net", "proto", "storage"], &["client", "jepsen"]),
+    package(
+        "server",
+        &["net", "proto", "storage"],
+        &["client", "jepsen"],
+    ),
     package("jepsen", &["client"], &[]),
     package("benches", &["client", "jepsen", "storage"], &[]),
 ];

@@ -242,7 +242,7 @@ fn a_node_that_knows_where_it_belongs_leaves_out_who_does_not_belong_there() {
         answer(5, &[5]),
     ];
     let mut answers = all.to_vec();
-    discovery.leave_out(&mut answers);
+    discovery.leave_out(&mut answers, 4).unwrap();
     let kept = answers.iter().map(|kept| kept.address.as_str());
     assert_eq!(
         kept.collect::<Vec<_>>(),
@@ -251,9 +251,16 @@ fn a_node_that_knows_where_it_belongs_leaves_out_who_does_not_belong_there() {
     assert_eq!(discovery.shared.lock().left_out.len(), 2);
     // The address was given to a member.
     let mut answers = vec![in_cluster(2, [8; 16], &[1, 2, 3])];
-    discovery.leave_out(&mut answers);
+    discovery.leave_out(&mut answers, 3).unwrap();
     assert_eq!(answers.len(), 1);
     assert_eq!(discovery.shared.lock().left_out.len(), 1);
+    // Those that are left may be of this cluster, as long as one has not answered.
+    let foreign = [in_cluster(3, [7; 16], &[3]), in_cluster(4, [7; 16], &[3])];
+    let mut answers = foreign.to_vec();
+    discovery.leave_out(&mut answers, 3).unwrap();
+    assert_eq!(answers.len(), 0);
+    let misplaced = discovery.leave_out(&mut foreign.to_vec(), 2).unwrap_err();
+    assert!(misplaced.to_string().contains(&node(3).peer_address));
 }
 
 #[test]

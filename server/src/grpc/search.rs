@@ -197,6 +197,7 @@ async fn carry_out(
     let fetch = Fetch {
         searcher,
         log: services.group.log().clone(),
+        group: services.group.clone(),
         clock,
         deadline: deadline.earlier_by(clock, 8),
         request: index::SearchRequest {

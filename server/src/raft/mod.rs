@@ -368,13 +368,13 @@ impl Group {
         }
     }
 
-    /// The last entry that is certainly committed, as far as this node knows.
+    /// The last entry that is certainly committed as it stands in this node's log: the last one applied. What Raft knows to be
+    /// committed may be more, and not what stands here: while a snapshot is installed, entries of another history below it
+    /// are not gone yet.
     pub fn committed_index(&self) -> Option<u64> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let applied = metrics.last_applied.as_ref().map(types::RaftLogId::index);
-        let committed = metrics.local_committed.as_ref();
-        applied.max(committed.map(types::RaftLogId::index))
+        metrics.last_applied.as_ref().map(types::RaftLogId::index)
     }
 
     /// This node's id.

@@ -21,6 +21,7 @@ use crate::grpc::limits::{
     HIGHLIGHTS_MAX, READ_MESSAGE_SIZE_MAX, SEARCH_ANSWER_SIZE_MAX, SEARCH_READ_SPAN_MAX,
 };
 use crate::grpc::search::lost::LostHits;
+use crate::raft::Group;
 
 /// Bytes that a highlight takes in an answer, at most.
 const HIGHLIGHT_SIZE: usize = 12;
@@ -30,6 +31,7 @@ const HIGHLIGHT_SIZE: usize = 12;
 pub(crate) struct Fetch {
     pub(crate) searcher: Searcher,
     pub(crate) log: Log,
+    pub(crate) group: Group,
     pub(crate) clock: Clock,
     /// When the answer is cut.
     pub(crate) deadline: Deadline,
@@ -141,7 +143,7 @@ impl Fetch {
                 }
             };
             if chunk.next_offset <= at {
-                if self.is_gone() {
+                if self.is_gone(at) {
                     return Ok(newest_first(records));
                 }
                 break;
@@ -161,10 +163,11 @@ impl Fetch {
         Ok(newest_first(records))
     }
 
-    /// Whether what the log does not give went with its segments, and nothing of the log is left behind it: what the index
-    /// holds was applied, and so it was in the log once.
-    fn is_gone(&self) -> bool {
-        self.log.state().purged.is_some()
+    /// Whether a record that was applied, and that the log does not give, went with its segments, with all behind it.
+    fn is_gone(&self, at: u64) -> bool {
+        let applied = self.group.log_info_by_id(self.request.log);
+        let purged = self.log.state().purged.is_some();
+        purged && applied.is_some_and(|info| at < info.next_offset)
     }
 }
 

@@ -49,10 +49,11 @@ impl Giver for Running {
                 .next()
                 .map_or(Held::Absent(Absence::BeyondEnd), Held::Entry),
             Err(ReadError::Purged { .. }) => Held::Absent(Absence::Purged),
-            Err(error @ (ReadError::Damaged(_) | ReadError::Io { .. })) => {
-                tracing::debug!(index, %error, "a peer asks for an entry that is damaged here, too");
+            Err(ReadError::Damaged(damage)) => {
+                tracing::debug!(index, %damage, "a peer asks for an entry that is damaged here, too");
                 Held::Absent(Absence::Damaged)
             }
+            Err(error @ ReadError::Io { .. }) => unread(index, &error),
         }
     }
 
@@ -77,7 +78,8 @@ impl Giver for Repair {
             Ok(None) if self.last_index().is_none_or(|last| index > last) => {
                 Held::Absent(Absence::BeyondEnd)
             }
-            Ok(None) | Err(_) => Held::Absent(Absence::Damaged),
+            Ok(None) => Held::Absent(Absence::Damaged),
+            Err(error) => unread(index, &error),
         }
     }
 
@@ -88,6 +90,12 @@ impl Giver for Repair {
     fn committed_index(&self) -> Option<u64> {
         self.committed_index()
     }
+}
+
+/// An entry that could not be read this time: nothing is said of whether it is here.
+fn unread(index: u64, error: &ReadError) -> Held {
+    tracing::warn!(index, %error, "an entry that a peer asks for cannot be read");
+    Held::Absent(Absence::Unspecified)
 }
 
 /// What is in one answer.

@@ -90,7 +90,11 @@ impl Repair {
     fn known_committed(&self) -> Option<u64> {
         let boundary = self.boundary.and_then(|boundary| boundary.checked_sub(1));
         let purged = self.purged.map(|purged| purged.index);
-        self.committed_index().max(boundary).max(purged)
+        let checkpoint = self.checkpoint().map(|found| found.applied.index);
+        self.committed_index()
+            .max(boundary)
+            .max(purged)
+            .max(checkpoint)
     }
 
     /// Cuts off the entry that [`Repair::supersedable`] names, and everything behind it, durably, if `committed` is another

@@ -56,11 +56,10 @@ impl Repair {
         self.in_unsealed(index, |_, _, header| Some(header.chain_crc))
     }
 
-    /// The last entry that is certainly committed: of the newest sealed segment, or of a checkpoint.
+    /// The last entry that is certainly committed as it stands here: that of the newest sealed segment. A checkpoint says no
+    /// more: a snapshot that has come from a leader may be kept before the entries of another history below it are gone.
     pub fn committed_index(&self) -> Option<u64> {
-        let sealed = self.survey.last_sealed();
-        let checkpoint = self.checkpoint.as_ref().map(|found| found.applied.index);
-        sealed.max(checkpoint)
+        self.survey.last_sealed()
     }
 
     /// The last entry that is known of, damaged or not.
