@@ -233,8 +233,9 @@ impl Feed {
             let last = *applied.borrow_and_update();
             let next = feeder.next_index();
             if last >= caught_up && next > caught_up && self.shared.searcher.load().is_none() {
-                self.publish(&searcher);
+                // Before it is said how far it reaches: who hears of that asks for it.
                 self.shared.searcher.store(Some(Arc::new(searcher.clone())));
+                self.publish(&searcher);
             }
             if !self.has_room() {
                 // What is indexed can still be searched.

@@ -231,13 +231,17 @@ fn options_in(dir: &Path) -> IndexerOptions {
 fn flip(dir: &Path, index: u64) -> bool {
     use std::os::unix::fs::FileExt as _;
     let body = format!("record {index}").into_bytes();
-    let files = std::fs::read_dir(dir.join("group-1/log")).unwrap();
-    for file in files.map(|file| file.unwrap().path()) {
-        let bytes = std::fs::read(&file).unwrap();
+    let files = std::fs::read_dir(dir.join("group-1/log")).expect("a file of the log");
+    for file in files.map(|file| file.expect("a file of the log").path()) {
+        let bytes = std::fs::read(&file).expect("a file of the log");
         let of_it = |part: &[u8]| part[1..] == body[1..];
         if let Some(at) = bytes.windows(body.len()).position(of_it) {
-            let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
-            file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(file)
+                .expect("a file of the log");
+            file.write_all_at(&[bytes[at] ^ 1], at as u64)
+                .expect("a file of the log");
             return true;
         }
     }

@@ -49,15 +49,31 @@ pub(crate) async fn searched_cluster(texts: &[Vec<u8>]) -> (Stage, Vec<Client>) 
         stage
             .cluster
             .write_config(node, "scrub_rate = 0\n")
-            .unwrap();
-        assert!(stage.cluster.terminate(node).await.unwrap().success());
-        stage.cluster.restart(node).await.unwrap();
+            .expect("the cluster works");
+        assert!(
+            stage
+                .cluster
+                .terminate(node)
+                .await
+                .expect("the cluster works")
+                .success()
+        );
+        stage
+            .cluster
+            .restart(node)
+            .await
+            .expect("the cluster works");
     }
-    let client = stage.cluster.client().unwrap();
-    client.create_log(LOG, IfExists::Fail).await.unwrap();
-    append_all(&client, LOG, texts, 10).await.unwrap();
+    let client = stage.cluster.client().expect("the cluster works");
+    client
+        .create_log(LOG, IfExists::Fail)
+        .await
+        .expect("the cluster works");
+    append_all(&client, LOG, texts, 10)
+        .await
+        .expect("the cluster works");
     let asked: Vec<Client> = (0..3)
-        .map(|node| stage.cluster.client_of(node).unwrap())
+        .map(|node| stage.cluster.client_of(node).expect("the cluster works"))
         .collect();
     for client in &asked {
         assert_eq!(search(client, "needle1199").await.hits.len(), 1);
@@ -80,11 +96,14 @@ pub(crate) fn a_record(cluster: &Cluster, texts: &[Vec<u8>]) -> (u64, Vec<(PathB
         let file = segments(cluster, node).remove(0);
         let found = find_records(&file, texts);
         let lost = *lost.get_or_insert(found[40].1);
-        let (position, _) = found.iter().find(|(_, of)| *of == lost).unwrap();
+        let (position, _) = found
+            .iter()
+            .find(|(_, of)| *of == lost)
+            .expect("the cluster works");
         (file, *position as u64 + 9_000)
     });
     let bytes = bytes.collect();
-    (lost.unwrap() as u64, bytes)
+    (lost.expect("the cluster works") as u64, bytes)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
