@@ -218,6 +218,18 @@ impl Discovery {
         }
     }
 
+    /// Whether somebody of the cluster that this node has come to be in is among those that answered: then it is where it
+    /// belongs, whoever else answers.
+    fn is_among_its_own(&self, answers: &[Answer]) -> bool {
+        let own = self.shared.lock().cluster_id;
+        own != NO_CLUSTER
+            && answers.iter().any(|answer| {
+                cluster_from_wire(&answer.response.cluster_id) == own
+                    && self.check_version(answer).is_ok()
+                    && check_protocol(answer).is_ok()
+            })
+    }
+
     /// What a node that answered speaks must have something in common with what this one does.
     fn check_version(&self, Answer { address, response }: &Answer) -> Result<(), Misplaced> {
         let spoken = Spoken::from_wire(response.versions.as_ref());
@@ -236,7 +248,8 @@ impl Discovery {
         self.shared.lock().waiting.now(now, is_member)
     }
 
-    /// Asks everybody once, and says what follows.
+    /// Asks everybody once, and says what follows. A wrong answer is left out and told of when this node's own log, or somebody
+    /// of its own cluster, says where it belongs; else it is an error.
     pub async fn round(&self, standing: Standing) -> Result<Step, Misplaced> {
         let targets = self
             .shared
@@ -247,10 +260,21 @@ impl Discovery {
             let response = self.ask(client).await?;
             Some(Answer { address, response })
         });
-        let mut answers: Vec<Answer> = join_all(answers).await.into_iter().flatten().collect();
-        match standing {
-            Standing::None => answers.iter().try_for_each(|it| self.check_version(it))?,
-            Standing::HasLog | Standing::Member { .. } => self.leave_out(&mut answers, asked)?,
+        let answers = join_all(answers).await.into_iter().flatten().collect();
+        self.conclude(standing, answers, asked)
+    }
+
+    /// What follows from these answers of so many who were asked.
+    fn conclude(
+        &self,
+        standing: Standing,
+        mut answers: Vec<Answer>,
+        asked: usize,
+    ) -> Result<Step, Misplaced> {
+        if standing != Standing::None || self.is_among_its_own(&answers) {
+            self.leave_out(&mut answers, asked)?;
+        } else {
+            answers.iter().try_for_each(|it| self.check_version(it))?;
         }
         let mut shared = self.shared.lock();
         shared.learn(&answers);

@@ -3,7 +3,10 @@
 //!
 //! Promises: entries are fed in order, each once; what was fed is searchable before [`Indexer::wait_for`] says so; an
 //! index that fails is deleted and built anew from the log, and log reads never notice; on a disk that is nearly full
-//! indexing stops, and leaves what is free to the log, until there is room. Must not know: Raft, gRPC.
+//! indexing stops, and leaves what is free to the log, until there is room; what is damaged is left out, and named. Must not
+//! know: Raft, gRPC.
+
+mod around;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +23,9 @@ use tokio::time::{interval, sleep};
 
 use crate::blocking::Blocking;
 use crate::tail::Applied;
+
+use self::around::Tries;
+pub use self::around::{Mender, Met, Verdict};
 
 /// Bytes of payload that are read from the log and fed at a time.
 const FEED_SIZE: usize = 1 << 20;
@@ -78,11 +84,11 @@ impl Indexer {
         }
     }
 
-    /// Starts the task that feeds while `wanted` says so. It ends, with what was fed committed, when `wanted` says no and
-    /// its sender is gone.
+    /// Starts the task that feeds while `wanted` says so. It ends, with what was fed committed, when the sender of `wanted` is
+    /// gone, whatever that said last.
     pub fn start(
         options: IndexerOptions,
-        log: Log,
+        (log, mender): (Log, Mender),
         applied: Applied,
         wanted: watch::Receiver<bool>,
     ) -> (Self, JoinHandle<()>) {
@@ -91,10 +97,13 @@ impl Indexer {
             shared: Arc::clone(&indexer.shared),
             options,
             log,
+            mender,
             applied,
             wanted,
             blocking: Blocking::new(1, 1),
             is_short: false,
+            tries: Tries::default(),
+            looked: 0,
         };
         let task = tokio::spawn(feed.run());
         (indexer, task)
@@ -131,24 +140,32 @@ struct Feed {
     shared: Arc<Shared>,
     options: IndexerOptions,
     log: Log,
+    mender: Mender,
     applied: Applied,
     wanted: watch::Receiver<bool>,
     blocking: Blocking,
     /// Whether indexing stands still for want of room, which is said once.
     is_short: bool,
+    /// For the damaged entry that the index has come to.
+    tries: Tries,
+    /// The number of the gap to look at next.
+    looked: usize,
 }
 
 impl Feed {
     async fn run(mut self) {
         while self.wanted.wait_for(|wanted| *wanted).await.is_ok() {
+            // A sender that is gone after it said yes leaves that standing.
+            if self.wanted.has_changed().is_err() {
+                return;
+            }
             if !self.has_room() {
                 sleep(RETRY_AFTER).await;
                 continue;
             }
             if let Err(error) = self.index_while_wanted().await {
                 tracing::warn!(%error, "indexing stopped; it is tried again");
-                self.shared.searcher.store(None);
-                self.shared.progress.send_replace(0);
+                self.withdraw();
                 if self.is_useless(&error) {
                     self.delete().await;
                 }
@@ -181,9 +198,9 @@ impl Feed {
             FeedError::Index(IndexError::Failed(_)) => {
                 self.log.free_size().is_none_or(|free| free >= room)
             }
-            FeedError::Index(IndexError::Full(_)) | FeedError::Read(_) | FeedError::Busy(_) => {
-                false
-            }
+            FeedError::Index(IndexError::Full(_) | IndexError::Gaps(_))
+            | FeedError::Read(_)
+            | FeedError::Busy(_) => false,
         }
     }
 
@@ -201,7 +218,13 @@ impl Feed {
         let caught_up = (*applied.borrow()).max(feeder.next_index().saturating_sub(1));
         let mut commit_due = interval(self.options.commit_interval);
         let mut dropped_below = 0;
+        let mut is_to_look = true;
         while *self.wanted.borrow() {
+            if std::mem::take(&mut is_to_look)
+                && let Some(index) = self.mended(feeder.gaps()).await?
+            {
+                return self.give_up_from(feeder, index).await;
+            }
             let first = self.log.state().first_index;
             if first > dropped_below {
                 feeder = self.drop_below(feeder, first).await?;
@@ -210,8 +233,9 @@ impl Feed {
             let last = *applied.borrow_and_update();
             let next = feeder.next_index();
             if last >= caught_up && next > caught_up && self.shared.searcher.load().is_none() {
-                self.publish(&searcher);
+                // Before it is said how far it reaches: who hears of that asks for it.
                 self.shared.searcher.store(Some(Arc::new(searcher.clone())));
+                self.publish(&searcher);
             }
             if !self.has_room() {
                 // What is indexed can still be searched.
@@ -222,11 +246,16 @@ impl Feed {
                 continue;
             }
             if next.max(self.log.state().first_index) <= last {
-                feeder = self.feed(feeder, next, last).await?;
+                let met;
+                (feeder, met) = self.feed(feeder, next, last).await?;
+                if let Some(met) = met {
+                    feeder = self.go_around(feeder, met).await?;
+                }
                 if self.shared.searcher.load().is_some() {
                     self.publish(&searcher);
                 }
                 if commit_due.tick().now_or_never().is_some() {
+                    is_to_look = true;
                     feeder = self.commit(feeder).await?;
                 }
                 if feeder.next_index() > next {
@@ -236,27 +265,16 @@ impl Feed {
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { break },
                 changed = self.wanted.changed() => if changed.is_err() { break },
-                // And looks whether something was purged.
-                _ = commit_due.tick() => feeder = self.commit(feeder).await?,
+                // And looks whether something was purged, or mended.
+                _ = commit_due.tick() => {
+                    is_to_look = true;
+                    feeder = self.commit(feeder).await?;
+                }
             }
         }
-        self.shared.searcher.store(None);
-        self.shared.progress.send_replace(0);
+        self.withdraw();
         self.commit(feeder).await?;
         Ok(())
-    }
-
-    /// Feeds the next entries, as many as fit one turn.
-    async fn feed(&self, mut feeder: Feeder, next: u64, last: u64) -> Result<Feeder, FeedError> {
-        let log = self.log.clone();
-        let turn = move || {
-            let from = next.max(log.state().first_index);
-            for entry in log.read_entries(from, last + 1, FEED_SIZE)? {
-                feeder.feed(entry.index, &entry.batches)?;
-            }
-            Ok(feeder)
-        };
-        self.blocking.run(turn).await?
     }
 
     /// What was purged goes from the index, too, a shard at a time.
@@ -271,6 +289,12 @@ impl Feed {
         }
         let turn = move || feeder.commit().map(|()| feeder);
         Ok(self.blocking.run(turn).await??)
+    }
+
+    /// There is no index to be searched now.
+    fn withdraw(&self) {
+        self.shared.searcher.store(None);
+        self.shared.progress.send_replace(0);
     }
 
     fn publish(&self, searcher: &Searcher) {

@@ -424,7 +424,8 @@ fn start_indexer(
         free_size_min: (config.log.free_size_min / 4).min(INDEX_FREE_SIZE_MIN),
     };
     let (log, applied) = (group.log().clone(), group.applied().clone());
-    let (indexer, feed) = Indexer::start(options, log, applied, wanted);
+    let mender = group.repairer().mender();
+    let (indexer, feed) = Indexer::start(options, (log, mender), applied, wanted);
     (indexer, Some(feed))
 }
 

@@ -60,6 +60,8 @@ pub const SEARCH_HITS_MAX: usize = 1_000;
 pub const TOKEN_SIZE_MAX: usize = 255;
 /// Records that the search index keeps in memory before it commits: a search scans them, in about 10 ms.
 pub const SEARCH_TAIL_RECORDS_MAX: usize = 20_000;
+/// Damaged batches that a search index leaves out; with one more it stops in front of it.
+pub const SEARCH_GAPS_MAX: usize = 1_000;
 /// Bytes of bodies and attributes that the search index keeps in memory before it commits.
 pub const SEARCH_TAIL_SIZE_MAX: usize = 32 << 20;
 

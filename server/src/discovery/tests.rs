@@ -263,6 +263,39 @@ fn a_node_that_knows_where_it_belongs_leaves_out_who_does_not_belong_there() {
     assert!(misplaced.to_string().contains(&node(3).peer_address));
 }
 
+#[tokio::test]
+async fn a_wrong_answer_ends_a_node_without_a_log_only_when_nobody_of_its_cluster_answers() {
+    let stranger = in_cluster(2, [7; 16], &[2]);
+    let friend = in_cluster(3, [8; 16], &[1, 3, 4]);
+    let mut newer = in_cluster(4, [8; 16], &[1, 3, 4]);
+    newer.response.protocol = PROTOCOL + 1;
+    let concluded = |answers: &[&Answer]| {
+        let answers: Vec<_> = answers.iter().map(|it| (*it).clone()).collect();
+        let asked = answers.len();
+        let discovery = Discovery::new(node(1), [8; 16], 3, Vec::new(), Clock::system());
+        let step = discovery.conclude(Standing::None, answers, asked);
+        (step, discovery.shared.lock().left_out.len())
+    };
+    for (answers, said) in [
+        (vec![&stranger, &friend], 1),
+        (vec![&friend, &newer, &stranger], 2),
+    ] {
+        let (step, left_out) = concluded(&answers);
+        assert!(matches!(step, Ok(Step::Join { .. })), "{step:?}");
+        assert_eq!(left_out, said);
+    }
+    let waits = answer(5, &[5]);
+    for answers in [vec![&stranger], vec![&waits, &stranger]] {
+        let (step, _) = concluded(&answers);
+        assert!(
+            matches!(step, Err(Misplaced::OtherCluster { .. })),
+            "{step:?}"
+        );
+    }
+    let (step, _) = concluded(&[&newer]);
+    assert!(matches!(step, Err(Misplaced::Protocol { .. })), "{step:?}");
+}
+
 #[test]
 fn a_copied_data_directory_is_refused_and_the_node_itself_is_not() {
     let itself = answer(1, &[1]);

@@ -58,7 +58,7 @@ impl LoneNode {
         };
         let (indexer, _) = Indexer::start(
             options,
-            group.log().clone(),
+            (group.log().clone(), group.repairer().mender()),
             visible_to_index.clone(),
             indexing.subscribe(),
         );

@@ -165,21 +165,32 @@ async fn open_cursor(
             .next_offset
             .saturating_sub(count)
             .max(info.first_offset),
-        Some(From::Timestamp(timestamp)) => {
-            let found = offset_at_time(services, info, timestamp).await?;
+        Some(From::Timestamp(timestamp)) => match at_time(services, info, timestamp).await? {
+            AtTime::Record(offset) => offset,
             // None has that time yet: who follows waits for the first that does.
-            skip_before = found.is_none().then_some(timestamp);
-            found.unwrap_or(info.next_offset)
-        }
+            AtTime::Nowhere => {
+                skip_before = Some(timestamp);
+                info.next_offset
+            }
+            // What is read from there on is looked at: it comes from another member, or is a gap.
+            AtTime::Perhaps(offset) => {
+                skip_before = Some(timestamp);
+                offset
+            }
+        },
     };
     Ok(Cursor::new(request, start, info.next_offset, skip_before))
 }
 
-async fn offset_at_time(
-    services: &Services,
-    info: &LogInfo,
-    timestamp: i64,
-) -> Result<Option<u64>, Status> {
+/// Where the first record of a time or later is.
+enum AtTime {
+    Record(u64),
+    /// Not before this one, which is damaged here.
+    Perhaps(u64),
+    Nowhere,
+}
+
+async fn at_time(services: &Services, info: &LogInfo, timestamp: i64) -> Result<AtTime, Status> {
     let (id, first_offset) = (info.id, info.first_offset);
     let look = async || {
         let log = services.group.log().clone();
@@ -188,7 +199,7 @@ async fn offset_at_time(
         found.await.map_err(error::pool_busy)
     };
     let found = match look().await? {
-        // Which member's record has that time cannot be told without reading it: it is repaired first.
+        // Not records: what says where they are is damaged. It is repaired first.
         Err(failed @ ReadError::Damaged(_)) => {
             let repair = services.group.repairer().repair_for_reader(&failed);
             drop(timeout(READ_TIMEOUT, repair).await);
@@ -206,12 +217,18 @@ fn look_at_times(
     id: LogId,
     first_offset: u64,
     timestamp: i64,
-) -> Result<Option<u64>, ReadError> {
+) -> Result<AtTime, ReadError> {
     let mut from = first_offset;
     loop {
-        match log.offset_at_time(id, from, timestamp) {
+        let found = match log.offset_at_time(id, from, timestamp) {
+            Err(ReadError::Damaged(_)) => log
+                .offset_perhaps_at_time(id, from, timestamp)
+                .map(|found| found.map(AtTime::Perhaps)),
+            found => found.map(|found| found.map(AtTime::Record)),
+        };
+        match found {
             Err(ReadError::Purged { first, .. }) if first > from => from = first,
-            found => return found,
+            found => return found.map(|found| found.unwrap_or(AtTime::Nowhere)),
         }
     }
 }

@@ -219,7 +219,13 @@ async fn carry_out(
     .await
     .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
     .map_err(error::pool_busy)??;
-    let gaps = timeout_at(deadline.instant(), lost::gaps(services, page.lost))
+    let gaps = async {
+        let mut gaps = lost::gaps(services, page.lost).await?;
+        gaps.extend(lost::unindexed(services, page.unindexed).await?);
+        gaps.sort_by_key(|gap| std::cmp::Reverse(gap.from));
+        Ok::<_, Status>(gaps)
+    };
+    let gaps = timeout_at(deadline.instant(), gaps)
         .await
         .map_err(|_| error::timeout("no member said in time whether it has a damaged record"))??;
     // Read after the search: what is indexed was applied before.

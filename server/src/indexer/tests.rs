@@ -1,4 +1,4 @@
-//! A disk that is nearly full stops the index and nothing else.
+//! A disk that is nearly full stops the index and nothing else; what is damaged is left out until it is mended.
 
 use std::io;
 use std::path::Path;
@@ -47,6 +47,10 @@ impl Disk for Gauge {
     }
 }
 
+fn nobody_has_it() -> Mender {
+    Box::new(|_| async { Verdict::Lost }.boxed())
+}
+
 const ROOM: u64 = 1_000;
 /// Longer than any test runs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,7 +67,8 @@ fn open_log(dir: &Path, free: &Arc<AtomicU64>) -> Log {
         },
         group: 1,
         segment_size: 1 << 20,
-        tail_size: 1 << 20,
+        // Entries are read from the disk.
+        tail_size: 1,
         queue_size: 1 << 20,
         free_size_min: 0,
         spare: Spare::Never,
@@ -111,8 +116,12 @@ async fn indexing_stops_while_the_disk_is_nearly_full_and_then_goes_on() {
         commit_interval: Duration::from_millis(50),
         shard_size: 64 << 20,
     };
-    let (indexer, _task) =
-        Indexer::start(options, log.clone(), applied.clone(), wanted.subscribe());
+    let (indexer, _task) = Indexer::start(
+        options,
+        (log.clone(), nobody_has_it()),
+        applied.clone(),
+        wanted.subscribe(),
+    );
     timeout(PATIENCE, indexer.wait_for(1)).await.unwrap();
     for index in 2..4 {
         free.store(ROOM - 1, Ordering::SeqCst);
@@ -162,8 +171,12 @@ async fn what_is_purged_goes_from_the_index_and_gives_its_room_on_the_disk_back(
         // A shard for every record: none holds both what goes and what stays.
         shard_size: 1,
     };
-    let (indexer, _task) =
-        Indexer::start(options, log.clone(), applied.clone(), wanted.subscribe());
+    let (indexer, _task) = Indexer::start(
+        options,
+        (log.clone(), nobody_has_it()),
+        applied.clone(),
+        wanted.subscribe(),
+    );
     for index in 1..=LAST {
         append(&log, &applied, index);
         timeout(PATIENCE, indexer.wait_for(index)).await.unwrap();
@@ -201,4 +214,130 @@ async fn what_is_purged_goes_from_the_index_and_gives_its_room_on_the_disk_back(
     let offsets = &found.offsets;
     assert_eq!(offsets[..3], [LAST, LAST - 1, LAST - 2]);
     assert!(offsets.len() < 20, "{offsets:?}");
+}
+
+fn options_in(dir: &Path) -> IndexerOptions {
+    IndexerOptions {
+        dir: dir.join("search"),
+        writer_memory: 32 << 20,
+        free_size_min: ROOM,
+        commit_interval: Duration::from_millis(10),
+        shard_size: 64 << 20,
+    }
+}
+
+/// Flips a bit of the record that entry `index` holds; false when it is not in the file.
+#[expect(clippy::disallowed_methods, reason = "the test plays the damage")]
+fn flip(dir: &Path, index: u64) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let body = format!("record {index}").into_bytes();
+    let files = std::fs::read_dir(dir.join("group-1/log")).expect("a file of the log");
+    for file in files.map(|file| file.expect("a file of the log").path()) {
+        let bytes = std::fs::read(&file).expect("a file of the log");
+        let of_it = |part: &[u8]| part[1..] == body[1..];
+        if let Some(at) = bytes.windows(body.len()).position(of_it) {
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(file)
+                .expect("a file of the log");
+            file.write_all_at(&[bytes[at] ^ 1], at as u64)
+                .expect("a file of the log");
+            return true;
+        }
+    }
+    false
+}
+
+fn found(searcher: &Searcher) -> (Vec<u64>, Vec<(u64, u64, u64)>) {
+    let request = search::SearchRequest {
+        log: LogId(1),
+        query: search::Query::parse("record").expect("a word"),
+        limit: 100,
+        since: None,
+        until: None,
+        before_offset: None,
+    };
+    let found = searcher.search(&request, &|| false).expect("it answers");
+    let gaps = found.gaps.iter().map(|gap| (gap.index, gap.from, gap.to));
+    (found.offsets, gaps.collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_entry_is_left_out_and_comes_in_when_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(dir.path(), &Arc::new(AtomicU64::new(ROOM)));
+    let applied = Applied::new(0);
+    for index in 1..=5 {
+        append(&log, &applied, index);
+    }
+    // Once it is written; and read from memory until it is durable.
+    while !flip(dir.path(), 3) {
+        tokio::task::yield_now().await;
+    }
+    while log.read_entries(3, 4, 0).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let wanted = watch::Sender::new(true);
+    let with = (log.clone(), nobody_has_it());
+    let (indexer, task) = Indexer::start(
+        options_in(dir.path()),
+        with,
+        applied.clone(),
+        wanted.subscribe(),
+    );
+    timeout(PATIENCE, indexer.wait_for(5)).await.unwrap();
+    let left_out = (vec![4, 3, 1, 0], vec![(3, 2, 3)]);
+    assert_eq!(found(&indexer.searcher().expect("it is open")), left_out);
+    // After a restart, too.
+    wanted.send_replace(false);
+    drop(wanted);
+    timeout(PATIENCE, task).await.unwrap().unwrap();
+    let wanted = watch::Sender::new(true);
+    let with = (log.clone(), nobody_has_it());
+    let (indexer, _task) = Indexer::start(
+        options_in(dir.path()),
+        with,
+        applied.clone(),
+        wanted.subscribe(),
+    );
+    timeout(PATIENCE, indexer.wait_for(5)).await.unwrap();
+    assert_eq!(found(&indexer.searcher().expect("it is open")), left_out);
+    assert!(flip(dir.path(), 3));
+    let mended = async {
+        let mut looks = interval(Duration::from_millis(10));
+        loop {
+            looks.tick().await;
+            if let Some(searcher) = indexer.searcher()
+                && found(&searcher) == (vec![4, 3, 2, 1, 0], vec![])
+            {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, mended).await.expect("it is built again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_ends_when_nobody_is_left_to_say_that_it_is_not_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(dir.path(), &Arc::new(AtomicU64::new(ROOM)));
+    let applied = Applied::new(0);
+    append(&log, &applied, 1);
+    let wanted = watch::Sender::new(true);
+    let options = IndexerOptions {
+        commit_interval: Duration::from_secs(3_600),
+        ..options_in(dir.path())
+    };
+    let with = (log.clone(), nobody_has_it());
+    let (indexer, task) = Indexer::start(options.clone(), with, applied, wanted.subscribe());
+    timeout(PATIENCE, indexer.wait_for(1)).await.unwrap();
+    drop(wanted);
+    timeout(PATIENCE, task).await.expect("it ends").unwrap();
+    let options = IndexOptions {
+        dir: options.dir,
+        writer_memory: options.writer_memory,
+        shard_size: options.shard_size,
+    };
+    let (feeder, _) = search::open(options).unwrap();
+    assert_eq!(feeder.next_index(), 2, "what was fed is committed");
 }

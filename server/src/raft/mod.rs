@@ -14,6 +14,7 @@ mod freshness;
 mod ingest;
 mod log_store;
 mod members;
+mod mender;
 mod network;
 mod options;
 mod peers;

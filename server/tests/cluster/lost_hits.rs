@@ -1,18 +1,20 @@
 //! A search that finds a record which is damaged on every node: the answer says so, and is whole in all else.
 
+use std::path::PathBuf;
+
 use inkstone_client::{Client, Consistency, Gap, GapReason, IfExists, SearchAnswer, SearchOptions};
-use inkstone_jepsen::cluster::ClusterOptions;
+use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
 use inkstone_jepsen::lines::Numbers;
 
 use crate::damage::{find_records, segments};
 use crate::scene::{Stage, append_all, binary};
 use crate::scrub::flip_in_place;
 
-const LOG: &str = "found";
-const RECORDS: u64 = 1_200;
+pub(crate) const LOG: &str = "found";
+pub(crate) const RECORDS: u64 = 1_200;
 
 /// Text that does not compress, so that it stands in the file as it is; each with a word of its own.
-fn texts() -> Vec<Vec<u8>> {
+pub(crate) fn texts() -> Vec<Vec<u8>> {
     let mut numbers = Numbers::new(21);
     let letter = |byte: u8| {
         b"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-+"[usize::from(byte & 63)]
@@ -28,7 +30,7 @@ fn texts() -> Vec<Vec<u8>> {
     (0..RECORDS).map(text).collect()
 }
 
-async fn search(client: &Client, query: &str) -> SearchAnswer {
+pub(crate) async fn search(client: &Client, query: &str) -> SearchAnswer {
     let options = SearchOptions {
         consistency: Consistency::Linearizable,
         ..SearchOptions::new(LOG, query)
@@ -36,8 +38,8 @@ async fn search(client: &Client, query: &str) -> SearchAnswer {
     client.search(options).await.expect("an answer")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hit_that_is_damaged_on_every_node_is_named_and_the_others_are_shown() {
+/// A cluster whose nodes have all searched the log and sealed its first segment, with a client of each; nothing scrubs.
+pub(crate) async fn searched_cluster(texts: &[Vec<u8>]) -> (Stage, Vec<Client>) {
     let options = ClusterOptions {
         tables: "[log]\nsegment_size = 16777216\ntail_size = 1048576\n".to_owned(),
         ..ClusterOptions::new(binary())
@@ -47,16 +49,31 @@ async fn a_hit_that_is_damaged_on_every_node_is_named_and_the_others_are_shown()
         stage
             .cluster
             .write_config(node, "scrub_rate = 0\n")
-            .unwrap();
-        assert!(stage.cluster.terminate(node).await.unwrap().success());
-        stage.cluster.restart(node).await.unwrap();
+            .expect("the cluster works");
+        assert!(
+            stage
+                .cluster
+                .terminate(node)
+                .await
+                .expect("the cluster works")
+                .success()
+        );
+        stage
+            .cluster
+            .restart(node)
+            .await
+            .expect("the cluster works");
     }
-    let client = stage.cluster.client().unwrap();
-    client.create_log(LOG, IfExists::Fail).await.unwrap();
-    let texts = texts();
-    append_all(&client, LOG, &texts, 10).await.unwrap();
+    let client = stage.cluster.client().expect("the cluster works");
+    client
+        .create_log(LOG, IfExists::Fail)
+        .await
+        .expect("the cluster works");
+    append_all(&client, LOG, texts, 10)
+        .await
+        .expect("the cluster works");
     let asked: Vec<Client> = (0..3)
-        .map(|node| stage.cluster.client_of(node).unwrap())
+        .map(|node| stage.cluster.client_of(node).expect("the cluster works"))
         .collect();
     for client in &asked {
         assert_eq!(search(client, "needle1199").await.hits.len(), 1);
@@ -69,15 +86,34 @@ async fn a_hit_that_is_damaged_on_every_node_is_named_and_the_others_are_shown()
     while !(0..3).all(is_sealed) {
         tokio::task::yield_now().await;
     }
+    (stage, asked)
+}
+
+/// A record of that segment, and on each node a byte of it.
+pub(crate) fn a_record(cluster: &Cluster, texts: &[Vec<u8>]) -> (u64, Vec<(PathBuf, u64)>) {
     let mut lost = None;
-    for node in 0..3 {
-        let file = segments(&stage.cluster, node).remove(0);
-        let found = find_records(&file, &texts);
+    let bytes = (0..3).map(|node| {
+        let file = segments(cluster, node).remove(0);
+        let found = find_records(&file, texts);
         let lost = *lost.get_or_insert(found[40].1);
-        let (position, _) = found.iter().find(|(_, of)| *of == lost).unwrap();
-        flip_in_place(&file, *position as u64 + 9_000);
+        let (position, _) = found
+            .iter()
+            .find(|(_, of)| *of == lost)
+            .expect("the cluster works");
+        (file, *position as u64 + 9_000)
+    });
+    let bytes = bytes.collect();
+    (lost.expect("the cluster works") as u64, bytes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hit_that_is_damaged_on_every_node_is_named_and_the_others_are_shown() {
+    let texts = texts();
+    let (stage, asked) = searched_cluster(&texts).await;
+    let (lost, bytes) = a_record(&stage.cluster, &texts);
+    for (file, position) in &bytes {
+        flip_in_place(file, *position);
     }
-    let lost = lost.unwrap() as u64;
     for client in &asked {
         let answer = search(client, &format!("needle{lost} OR needle{}", RECORDS - 1)).await;
         assert_eq!(answer.hits.len(), 1);

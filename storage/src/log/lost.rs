@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use super::Log;
-use super::read::{fetch_one, parse, refused_live, refused_sealed};
+use super::read::{self, OnDamage, fetch_one, parse, refused_live, refused_sealed};
 use super::segment::{Check, Sealed};
 use super::shared::Shared;
 use super::state::{LiveRow, Place};
@@ -42,6 +42,17 @@ impl Log {
             || state
                 .sealed_of(base)
                 .is_some_and(|sealed| sealed.base() == base)
+    }
+
+    /// As [`Log::offset_at_time`], but also the smallest offset whose record is damaged and may be of that time: who reads
+    /// on from there and passes over records before `timestamp` misses none.
+    pub fn offset_perhaps_at_time(
+        &self,
+        log: LogId,
+        from: u64,
+        timestamp: i64,
+    ) -> Result<Option<u64>, ReadError> {
+        read::offset_at_time(self.shared(), log, from, (timestamp, OnDamage::Find))
     }
 
     /// What a read of a log finds damaged at `offset`. `None`: it can be read, or does not exist. An error where damage

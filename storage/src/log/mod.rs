@@ -38,6 +38,7 @@ mod purge;
 mod queue;
 mod read;
 mod recovery;
+mod remains;
 mod repair;
 mod retained;
 mod scan;
@@ -60,6 +61,7 @@ pub use self::lost::Lost;
 #[cfg(feature = "mutants")]
 pub use self::mutant::Mutant;
 pub use self::recovery::{Finding, Recovery};
+pub use self::remains::Remains;
 pub use self::repair::{Repair, Supersedable};
 pub use self::retained::{Extent, LogExtent};
 pub use self::scrub::{ScrubProgress, ScrubStep, Scrubber};
@@ -457,7 +459,7 @@ impl Log {
         from: u64,
         timestamp: i64,
     ) -> Result<Option<u64>, ReadError> {
-        read::offset_at_time(self.shared(), log, from, timestamp)
+        read::offset_at_time(self.shared(), log, from, (timestamp, read::OnDamage::Fail))
     }
 
     /// The damaged entries of the sealed segment that holds `index`, each with what a peer's entry must be to take its

@@ -3,7 +3,7 @@
 //! Promises: only applied records of taken batches, each verified on this path; damage is an error, and what is beside
 //! it can still be read. Must not know: logs' names, first offsets, trimming.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::entries::entries;
 use super::segment::{Check, Sealed, batch_damage, damage};
@@ -337,12 +337,21 @@ enum Candidate {
     Range(u64, u64),
 }
 
+/// What a search by time makes of damaged records, which may be of the time that is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnDamage {
+    /// It fails.
+    Fail,
+    /// It ends at the first of them.
+    Find,
+}
+
 /// The smallest offset at or behind `from` whose record is of `timestamp` or later.
 pub(super) fn offset_at_time(
     shared: &Shared,
     log: LogId,
     from: u64,
-    timestamp: i64,
+    (timestamp, on_damage): (i64, OnDamage),
 ) -> Result<Option<u64>, ReadError> {
     let mut next = from;
     loop {
@@ -350,7 +359,8 @@ pub(super) fn offset_at_time(
             Candidate::None => return Ok(None),
             Candidate::Behind(offset) => next = offset,
             Candidate::Range(base, end) => {
-                let found = search_records(shared, log, next.max(base), end, timestamp)?;
+                let range = next.max(base)..end;
+                let found = search_records(shared, log, range, (timestamp, on_damage))?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -408,13 +418,15 @@ fn candidate(
 fn search_records(
     shared: &Shared,
     log: LogId,
-    from: u64,
-    until: u64,
-    timestamp: i64,
+    range: Range<u64>,
+    (timestamp, on_damage): (i64, OnDamage),
 ) -> Result<Option<u64>, ReadError> {
-    let mut next = from;
-    while next < until {
-        let chunk = read(shared, log, next, until, usize::MAX)?;
+    let mut next = range.start;
+    while next < range.end {
+        let chunk = match read(shared, log, next, range.end, usize::MAX) {
+            Err(ReadError::Damaged(_)) if on_damage == OnDamage::Find => return Ok(Some(next)),
+            read => read?,
+        };
         if chunk.records.is_empty() {
             break;
         }

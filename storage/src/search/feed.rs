@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use super::gaps::{self, IndexGap};
 use super::open::Opened;
 use super::reader::ShardReader;
 use super::shard::{Shard, size_of_record};
@@ -31,6 +32,7 @@ pub struct Feeder {
     /// `None` before the first entry.
     next_index: Option<u64>,
     next_offsets: BTreeMap<LogId, u64>,
+    gap_count: usize,
     uncommitted: usize,
     uncommitted_size: usize,
     /// `next_index` as of the last commit.
@@ -52,6 +54,7 @@ impl Feeder {
     pub(super) fn new(options: IndexOptions, opened: Opened) -> Self {
         Self {
             options,
+            gap_count: opened.shared.gaps().len(),
             shared: opened.shared,
             newest: opened.newest,
             finishing: None,
@@ -77,7 +80,23 @@ impl Feeder {
     /// offsets, is an error: the log was purged below it, and the index starts anew. When much is uncommitted, this
     /// commits.
     pub fn feed(&mut self, index: u64, batches: &[(LogId, Vec<Record>)]) -> Result<(), IndexError> {
-        self.latched(|feeder| feeder.take_entry(index, batches))
+        self.feed_around(index, batches, &[])
+    }
+
+    /// The same for an entry that is damaged: the records of it that can be had, and those that are left out. Every answer
+    /// over them names these, after a restart too.
+    pub fn feed_around(
+        &mut self,
+        index: u64,
+        batches: &[(LogId, Vec<Record>)],
+        gaps: &[IndexGap],
+    ) -> Result<(), IndexError> {
+        self.latched(|feeder| feeder.take_entry(index, batches, gaps))
+    }
+
+    /// What was left out, by entry.
+    pub fn gaps(&self) -> Vec<IndexGap> {
+        self.shared.gaps()
     }
 
     /// Records fed since the last commit.
@@ -116,6 +135,7 @@ impl Feeder {
         &mut self,
         index: u64,
         batches: &[(LogId, Vec<Record>)],
+        gaps: &[IndexGap],
     ) -> Result<(), IndexError> {
         let next = self.next_index.unwrap_or(index);
         if index < next {
@@ -126,7 +146,8 @@ impl Feeder {
                 "entry {index} was fed where {next} was expected"
             )));
         }
-        let next_offsets = self.offsets_after(batches)?;
+        gaps::check_count(self.gap_count, gaps.len())?;
+        let next_offsets = gaps::next_offsets(&self.next_offsets, batches, gaps)?;
         self.collect_finished(Wait::No)?;
         if self
             .newest
@@ -136,10 +157,11 @@ impl Feeder {
             self.commit_newest()?;
             self.finish_newest()?;
         }
-        self.add_to_newest(index, batches)?;
+        self.add_to_newest(index, batches, gaps)?;
+        self.shared.append(index + 1, batches, &next_offsets, gaps);
         self.next_offsets.extend(next_offsets);
         self.next_index = Some(index + 1);
-        self.shared.append(index + 1, batches);
+        self.gap_count += gaps.len();
         if self.uncommitted >= SEARCH_TAIL_RECORDS_MAX
             || self.uncommitted_size >= SEARCH_TAIL_SIZE_MAX
         {
@@ -148,37 +170,11 @@ impl Feeder {
         Ok(())
     }
 
-    /// The next offsets of the logs that an entry touches, if its records go on where these logs end.
-    fn offsets_after(
-        &self,
-        batches: &[(LogId, Vec<Record>)],
-    ) -> Result<BTreeMap<LogId, u64>, IndexError> {
-        let mut after = BTreeMap::new();
-        for (log, records) in batches {
-            let mut next = after
-                .get(log)
-                .or_else(|| self.next_offsets.get(log))
-                .copied();
-            for record in records {
-                let expected = next.unwrap_or(record.offset);
-                if record.offset != expected {
-                    let what = format!(
-                        "log {}: offset {} was fed where {expected} was expected",
-                        log.0, record.offset
-                    );
-                    return Err(IndexError::failed(what));
-                }
-                next = Some(expected + 1);
-            }
-            after.extend(next.map(|next| (*log, next)));
-        }
-        Ok(after)
-    }
-
     fn add_to_newest(
         &mut self,
         index: u64,
         batches: &[(LogId, Vec<Record>)],
+        gaps: &[IndexGap],
     ) -> Result<(), IndexError> {
         let shard = match &mut self.newest {
             Some(shard) => shard,
@@ -190,6 +186,7 @@ impl Feeder {
                 none.insert(Shard::create(&options.dir, index, options.writer_memory)?)
             }
         };
+        shard.leave_out(gaps);
         for (log, records) in batches {
             for record in records {
                 shard.add(*log, record)?;
@@ -259,6 +256,7 @@ impl Feeder {
         };
         files::set_first(&self.options.dir, first.from)?;
         self.shared.drop_below(first.from);
+        self.gap_count = self.shared.gaps().len();
         for (dir, _) in dropped {
             files::delete(&dir.path)?;
         }

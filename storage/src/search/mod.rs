@@ -1,15 +1,17 @@
 //! The derived full-text index of one group: shards of tantivy, fed in entry order, searched newest first.
 //!
 //! Promises: what was fed is searchable at once; a search finds exactly the records that [`Query::matches`]; an index
-//! that is missing, damaged or of another version is empty, or shorter, and is fed again. Never names `log`: the server
-//! feeds it and fetches the text of hits.
+//! that is missing, damaged or of another version is empty, or shorter, and is fed again; what could not be fed is named by
+//! every answer over it. Never names `log`: the server feeds it and fetches the text of hits.
 //!
 //! Read `query` first (the language and its meaning), then `tokenizer` and `schema` (what a document holds), `shard`,
-//! `payload` and `files` (what is on disk), `view` (what a search sees), `feed` and `search` (the two sides).
+//! `payload` and `files` (what is on disk), `gaps` (what is left out), `view` (what a search sees), `feed` and `search` (the
+//! two sides).
 
 mod exclusion;
 mod feed;
 mod files;
+mod gaps;
 mod merge;
 mod open;
 mod payload;
@@ -29,6 +31,8 @@ mod view;
 use std::path::PathBuf;
 
 pub use self::feed::Feeder;
+pub use self::gaps::IndexGap;
+pub use self::open::delete_from;
 pub use self::query::Query;
 pub use self::search::Searcher;
 use crate::types::LogId;
@@ -54,6 +58,12 @@ pub enum IndexError {
     /// room.
     #[error("search index: the disk is full: {0}")]
     Full(String),
+    /// More damaged batches than an index leaves out: nothing of the entry was fed, and what is there is whole.
+    #[error(
+        "search index: more than {0} batches are damaged (search_gaps_max); it goes on when their segments are repaired or \
+         purged"
+    )]
+    Gaps(usize),
 }
 
 impl IndexError {
@@ -137,4 +147,7 @@ pub struct SearchAnswer {
     pub complete: bool,
     /// Whether the page is full and there may be hits below the last.
     pub more: bool,
+    /// What the index lacks of the log below the offset that was asked for, by offset: there may be hits in it. Of the whole
+    /// log, also of what is below a page that is full.
+    pub gaps: Vec<IndexGap>,
 }

@@ -30,6 +30,10 @@ pub(super) fn open(options: &IndexOptions) -> Result<Opened, IndexError> {
     files::mark_open(&options.dir)?;
     let mut open = whole_shards(&options.dir, verify)?;
     let last = open.last().map(|shard| shard.payload.clone());
+    let gaps = open
+        .iter()
+        .flat_map(|shard| shard.payload.gaps.clone())
+        .collect();
     let newest = open.pop_if(|shard| shard.is_unfinished());
     let mut shards: Vec<ShardReader> = open.into_iter().map(|open| open.shard).collect();
     let newest = match newest {
@@ -43,13 +47,31 @@ pub(super) fn open(options: &IndexOptions) -> Result<Opened, IndexError> {
     let next_index = last.as_ref().map(|payload| payload.next);
     let next_offsets = last.map_or_else(BTreeMap::new, |payload| payload.logs);
     let published: HashMap<LogId, u64> = next_offsets.iter().map(|(&k, &v)| (k, v)).collect();
-    let shared = Arc::new(Shared::new(shards, next_index.unwrap_or(0), published));
+    let shared = Arc::new(Shared::new(
+        shards,
+        next_index.unwrap_or(0),
+        published,
+        gaps,
+    ));
     Ok(Opened {
         shared,
         newest,
         next_index,
         next_offsets,
     })
+}
+
+/// Deletes the shard that covers the entry `index`, and those behind it: they are fed again after the next open. The index
+/// is not open.
+pub fn delete_from(index_dir: &Path, index: u64) -> Result<(), IndexError> {
+    // The newest first, as with those in doubt.
+    for shard in files::shards(index_dir)?.iter().rev() {
+        if shard.to.is_some_and(|to| to < index) {
+            break;
+        }
+        files::delete(&shard.path)?;
+    }
+    Ok(())
 }
 
 /// The shards up to the first one in doubt.
@@ -61,7 +83,7 @@ fn whole_shards(index_dir: &Path, verify: bool) -> Result<Vec<OpenShard>, IndexE
         let is_last = at + 1 == dirs.len();
         match whole_shard(index_dir, dir, whole.last(), verify, is_last) {
             Ok(shard) => whole.push(shard),
-            Err(full @ IndexError::Full(_)) => return Err(full),
+            Err(full @ (IndexError::Full(_) | IndexError::Gaps(_))) => return Err(full),
             Err(IndexError::Failed(why)) => {
                 tracing::warn!(shard = %dir.path.display(), why, "rebuilding the search index from here on");
                 // The newest first: were the oldest deleted before a crash, the rest would look like an index that

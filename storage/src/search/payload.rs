@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::gaps::IndexGap;
 use super::schema::FORMAT_VERSION;
 use super::tokenizer::ANALYZER_VERSION;
 use crate::types::LogId;
@@ -22,6 +23,8 @@ pub(super) struct Payload {
     pub(super) size: u64,
     /// The next offset of every log, those without a record in this shard too.
     pub(super) logs: BTreeMap<LogId, u64>,
+    /// What was left out of this shard, in the order of the entries.
+    pub(super) gaps: Vec<IndexGap>,
 }
 
 impl Payload {
@@ -33,13 +36,27 @@ impl Payload {
             documents,
             size,
             logs,
+            gaps,
         } = self;
         let version = format!("inkstone-search {FORMAT_VERSION} {ANALYZER_VERSION}\n");
         let shard = format!("shard {from} {next} {documents} {size}\n");
         let logs = logs
             .iter()
             .map(|(log, next)| format!("log {} {next}\n", log.0));
-        let text: String = [version, shard].into_iter().chain(logs).collect();
+        let gaps = gaps.iter().map(|gap| {
+            let IndexGap {
+                index,
+                log,
+                from,
+                to,
+            } = gap;
+            format!("gap {index} {} {from} {to}\n", log.0)
+        });
+        let text: String = [version, shard]
+            .into_iter()
+            .chain(logs)
+            .chain(gaps)
+            .collect();
         let crc = crc32fast::hash(text.as_bytes());
         text + &format!("crc {crc}")
     }
@@ -59,9 +76,21 @@ impl Payload {
         let shard = numbers::<4>(lines.next().unwrap_or_default(), "shard")?;
         let [from, next, documents, size] = shard;
         let mut logs = BTreeMap::new();
+        let mut gaps = Vec::new();
         for line in lines {
-            let [log, next] = numbers::<2>(line, "log")?;
-            logs.insert(LogId(log), next);
+            if line.starts_with("gap ") {
+                let [index, log, from, to] = numbers::<4>(line, "gap")?;
+                let log = LogId(log);
+                gaps.push(IndexGap {
+                    index,
+                    log,
+                    from,
+                    to,
+                });
+            } else {
+                let [log, next] = numbers::<2>(line, "log")?;
+                logs.insert(LogId(log), next);
+            }
         }
         Ok(Self {
             from,
@@ -69,6 +98,7 @@ impl Payload {
             documents,
             size,
             logs,
+            gaps,
         })
     }
 }
@@ -99,6 +129,12 @@ mod tests {
             documents: 40,
             size: 12_345,
             logs,
+            gaps: vec![IndexGap {
+                index: 9,
+                log: LogId(3),
+                from: 11,
+                to: 31,
+            }],
         }
     }
 

@@ -11,6 +11,7 @@ use tantivy::query::{EnableScoring, Query as _, Weight};
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocId, DocSet as _, SegmentReader, TERMINATED};
 
+use super::gaps::IndexGap;
 use super::plan::Plan;
 use super::query::TimeRange;
 use super::reader::{Segment, ShardReader};
@@ -47,12 +48,12 @@ impl Searcher {
         Self { shared }
     }
 
-    /// Every record of the log below this offset is searchable.
+    /// Every record of the log below this offset is searchable, or in a gap.
     pub fn next_offset(&self, log: LogId) -> u64 {
         self.shared.next_offset(log)
     }
 
-    /// Every entry below this index is searchable.
+    /// Every entry below this index is searchable, or its gaps are named.
     pub fn next_index(&self) -> u64 {
         self.shared.next_index()
     }
@@ -74,6 +75,8 @@ impl Searcher {
         }
         let snapshot = self.shared.snapshot(request.log);
         let next_offset = snapshot.next_offset;
+        let below = |gap: &&IndexGap| request.before_offset.is_none_or(|before| gap.from < before);
+        let gaps = snapshot.gaps.iter().filter(below).copied().collect();
         let mut search = Search {
             request,
             before: request.before_offset.unwrap_or(u64::MAX),
@@ -94,6 +97,7 @@ impl Searcher {
             next_offset,
             complete,
             more,
+            gaps,
         })
     }
 }

@@ -16,6 +16,7 @@ use tantivy::{FutureResult, Index, IndexReader, IndexSettings, IndexWriter, Relo
 
 use super::IndexError;
 use super::files::{self, ShardDir};
+use super::gaps::IndexGap;
 use super::merge;
 use super::payload::Payload;
 use super::reader::ShardReader;
@@ -118,6 +119,8 @@ pub(super) struct Shard {
     documents: u64,
     /// Bytes of bodies and attributes fed.
     size: u64,
+    /// What was left out.
+    gaps: Vec<IndexGap>,
     merging: Option<FutureResult<Option<SegmentMeta>>>,
 }
 
@@ -135,7 +138,15 @@ impl Shard {
         let index = builder.create_in_dir(&dir.path)?;
         schema::register_tokenizer(&index);
         let reader = manual_reader(&index)?;
-        Self::new(dir, &index, reader, 0, 0, memory)
+        let payload = Payload {
+            from,
+            next: from,
+            documents: 0,
+            size: 0,
+            logs: BTreeMap::new(),
+            gaps: Vec::new(),
+        };
+        Self::new(dir, &index, reader, payload, memory)
     }
 
     /// Goes on behind the last commit.
@@ -150,7 +161,7 @@ impl Shard {
             payload,
             shard,
         } = open;
-        let writing = Self::new(dir, &index, reader, payload.documents, payload.size, memory)?;
+        let writing = Self::new(dir, &index, reader, payload, memory)?;
         writing.writer.garbage_collect_files().wait()?;
         Ok((writing, shard))
     }
@@ -159,8 +170,7 @@ impl Shard {
         dir: ShardDir,
         index: &Index,
         reader: IndexReader,
-        documents: u64,
-        size: u64,
+        as_of: Payload,
         memory: usize,
     ) -> Result<Self, IndexError> {
         let writer = new_writer(index, memory)?;
@@ -169,8 +179,9 @@ impl Shard {
             fields: schema::fields(),
             writer,
             reader,
-            documents,
-            size,
+            documents: as_of.documents,
+            size: as_of.size,
+            gaps: as_of.gaps,
             merging: None,
         })
     }
@@ -189,6 +200,11 @@ impl Shard {
         Ok(())
     }
 
+    /// Notes what an entry lacks.
+    pub(super) fn leave_out(&mut self, gaps: &[IndexGap]) {
+        self.gaps.extend_from_slice(gaps);
+    }
+
     /// Makes what was added durable and readable, with how far the feed has come.
     pub(super) fn commit(
         &mut self,
@@ -201,6 +217,7 @@ impl Shard {
             documents: self.documents,
             size: self.size,
             logs: logs.clone(),
+            gaps: self.gaps.clone(),
         };
         let mut commit = self.writer.prepare_commit()?;
         commit.set_payload(&payload.encode());

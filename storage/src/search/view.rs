@@ -2,16 +2,17 @@
 //!
 //! # Invariants
 //!
-//! Under the one lock, every record below a log's next offset is in exactly one of the shards and the tail. A search
+//! Under the one lock, every record below a log's next offset is in exactly one of the shards, the tail and the gaps. A search
 //! takes shards, tail and next offset under one acquisition, so it never sees a commit half done.
 //!
 //! Must not know: tantivy's writer, files, queries.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::gaps::IndexGap;
 use super::reader::ShardReader;
 use crate::types::{LogId, Record};
 
@@ -47,6 +48,8 @@ struct View {
     tails: HashMap<LogId, Arc<TailNode>>,
     next_offsets: HashMap<LogId, u64>,
     next_index: u64,
+    /// By entry, and so each log's by offset.
+    gaps: Vec<IndexGap>,
 }
 
 /// Where the feeder publishes and searches look.
@@ -61,8 +64,10 @@ pub(super) struct Snapshot {
     pub(super) shards: Arc<Vec<Arc<ShardReader>>>,
     /// What was fed since the last commit.
     pub(super) tail: Option<Arc<TailNode>>,
-    /// Every record below it is in the shards or in the tail.
+    /// Every record below it is in the shards, in the tail or in the gaps.
     pub(super) next_offset: u64,
+    /// What of the log is in neither, by offset.
+    pub(super) gaps: Vec<IndexGap>,
 }
 
 impl Shared {
@@ -71,6 +76,7 @@ impl Shared {
         shards: Vec<ShardReader>,
         next_index: u64,
         next_offsets: HashMap<LogId, u64>,
+        gaps: Vec<IndexGap>,
     ) -> Self {
         let shards = Arc::new(shards.into_iter().map(Arc::new).collect());
         let view = View {
@@ -78,23 +84,33 @@ impl Shared {
             tails: HashMap::new(),
             next_offsets,
             next_index,
+            gaps,
         };
         Self {
             view: Mutex::new(view),
         }
     }
 
-    /// Adds an entry's records to the tail. They are copied before the lock is taken.
-    pub(super) fn append(&self, next_index: u64, batches: &[(LogId, Vec<Record>)]) {
+    /// Adds an entry's records to the tail, and what it lacks. They are copied before the lock is taken.
+    pub(super) fn append(
+        &self,
+        next_index: u64,
+        batches: &[(LogId, Vec<Record>)],
+        next_offsets: &BTreeMap<LogId, u64>,
+        gaps: &[IndexGap],
+    ) {
         let copies: Vec<(LogId, Vec<Record>)> = batches.to_vec();
         let mut view = self.view.lock();
         for (log, records) in copies {
-            let Some(last) = records.last() else { continue };
-            view.next_offsets.insert(log, last.offset + 1);
+            if records.is_empty() {
+                continue;
+            }
             let before = view.tails.remove(&log);
             view.tails
                 .insert(log, Arc::new(TailNode { records, before }));
         }
+        view.next_offsets.extend(next_offsets);
+        view.gaps.extend_from_slice(gaps);
         view.next_index = next_index;
     }
 
@@ -116,7 +132,9 @@ impl Shared {
 
     /// Drops the shards that begin below this index.
     pub(super) fn drop_below(&self, from: u64) {
-        Arc::make_mut(&mut self.view.lock().shards).retain(|shard| shard.from >= from);
+        let mut view = self.view.lock();
+        Arc::make_mut(&mut view.shards).retain(|shard| shard.from >= from);
+        view.gaps.retain(|gap| gap.index >= from);
     }
 
     /// See [`super::Searcher::next_offset`].
@@ -134,6 +152,11 @@ impl Shared {
         self.view.lock().next_index
     }
 
+    /// What all logs lack.
+    pub(super) fn gaps(&self) -> Vec<IndexGap> {
+        self.view.lock().gaps.clone()
+    }
+
     /// What a search of a log works on.
     pub(super) fn snapshot(&self, log: LogId) -> Snapshot {
         let view = self.view.lock();
@@ -141,6 +164,12 @@ impl Shared {
             shards: Arc::clone(&view.shards),
             tail: view.tails.get(&log).cloned(),
             next_offset: view.next_offsets.get(&log).copied().unwrap_or(0),
+            gaps: view
+                .gaps
+                .iter()
+                .filter(|gap| gap.log == log)
+                .copied()
+                .collect(),
         }
     }
 }
@@ -169,14 +198,19 @@ mod tests {
         }
     }
 
+    fn append(shared: &Shared, offset: u64) {
+        let next = BTreeMap::from([(LogId(1), offset + 1)]);
+        shared.append(offset + 1, &[(LogId(1), vec![record(offset)])], &next, &[]);
+    }
+
     #[test]
     fn a_long_tail_is_read_newest_first_and_dropped_without_overflow() {
         let shared = Shared::default();
         for offset in 0..200_000 {
-            shared.append(offset + 1, &[(LogId(1), vec![record(offset)])]);
+            append(&shared, offset);
         }
         let snapshot = shared.snapshot(LogId(1));
-        shared.append(200_001, &[(LogId(1), vec![record(200_000)])]);
+        append(&shared, 200_000);
         assert_eq!(
             (snapshot.next_offset, shared.next_offset(LogId(1))),
             (200_000, 200_001)

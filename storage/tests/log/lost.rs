@@ -2,7 +2,7 @@
 
 use crate::repair::{apply, batch, flip_in_place, sealed};
 use crate::support::*;
-use inkstone_storage::log::{Log, Lost};
+use inkstone_storage::log::{Log, Lost, Remains};
 use inkstone_storage::types::{BatchOutcome, LogId};
 
 const LOG: LogId = LogId(1);
@@ -97,6 +97,60 @@ fn damaged_headers_take_all_records_of_the_entry_from_every_log() {
     assert_eq!(lost(&log, LOG, 12), None);
     assert_eq!(lost(&log, LOG, 1_000), None, "there is none");
     assert_eq!(lost(&log, LogId(9), 0), None);
+}
+
+#[test]
+fn all_that_is_left_of_a_damaged_entry_is_given_and_the_rest_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = scene(dir.path());
+    let files = segments(dir.path());
+    for (index, file) in [(1, &files[0]), (23, files.last().unwrap())] {
+        let first = 6 * index;
+        let given = |remains: &Remains, id: LogId| -> Vec<u64> {
+            let batches = remains.batches.iter().filter(|(log, _)| *log == id);
+            let records = batches.flat_map(|(_, records)| records);
+            records.map(|record| record.offset).collect()
+        };
+        let whole = log.remains(index).unwrap();
+        assert_eq!(whole.lost, []);
+        assert_eq!(given(&whole, LOG), Vec::from_iter(first..first + 6));
+        // The second of the two batches to the log.
+        flip_in_place(file, position_of(file, &noise(9 * (index + 100), 400)) + 7);
+        let remains = log.remains(index).unwrap();
+        assert_eq!(remains.lost, [(LOG, first + 3, first + 6)]);
+        assert_eq!(given(&remains, LOG), Vec::from_iter(first..first + 3));
+        assert_eq!(given(&remains, OTHER), [index]);
+        log.read_entries(index, index + 1, 0).unwrap_err();
+    }
+    // Its headers: nothing is left of it.
+    let size = frame_size(merged(1).payload.len());
+    flip_in_place(&files[0], HEADER + size + OF_THE_HEADERS);
+    let remains = log.remains(1).unwrap();
+    assert_eq!(remains.batches, []);
+    assert_eq!(remains.lost, [(LOG, 6, 12), (OTHER, 1, 2)]);
+}
+
+#[test]
+fn a_search_by_time_ends_at_the_damaged_record_that_may_be_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = scene(dir.path());
+    let records = log.read(LOG, 0, 144, usize::MAX).unwrap().records;
+    for (index, file) in [(1, 0), (23, segments(dir.path()).len() - 1)] {
+        let file = &segments(dir.path())[file];
+        let first = 6 * index;
+        let time = records[usize::try_from(first).unwrap() + 1].timestamp;
+        let before = log.offset_perhaps_at_time(LOG, first - 1, time).unwrap();
+        assert_eq!(before, log.offset_at_time(LOG, first - 1, time).unwrap());
+        flip_in_place(file, position_of(file, &noise(9 * index, 400)) + 7);
+        let found = log.offset_perhaps_at_time(LOG, first, time).unwrap();
+        assert_eq!(found, Some(first));
+        log.offset_at_time(LOG, first, time).unwrap_err();
+        // Too late for any of them: none needs to be read.
+        assert_eq!(
+            log.offset_perhaps_at_time(LOG, first, i64::MAX).unwrap(),
+            None
+        );
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod damage;
 mod feed;
 #[cfg(test)]
 mod full;
+mod gaps;
 #[cfg(test)]
 mod index;
 #[cfg(test)]

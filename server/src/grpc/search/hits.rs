@@ -9,7 +9,7 @@ use std::sync::Arc;
 use inkstone_proto::v1::{Highlight, Hit};
 use inkstone_storage::error::ReadError;
 use inkstone_storage::log::Log;
-use inkstone_storage::search::{Query, SearchRequest, Searcher};
+use inkstone_storage::search::{IndexGap, Query, SearchRequest, Searcher};
 use inkstone_storage::types::Record;
 use tonic::Status;
 
@@ -25,6 +25,9 @@ use crate::raft::Group;
 
 /// Bytes that a highlight takes in an answer, at most.
 const HIGHLIGHT_SIZE: usize = 12;
+
+/// Gaps of the index that one answer names.
+const UNINDEXED_MAX: usize = 16;
 
 /// One search, ready to run.
 #[derive(Debug)]
@@ -50,6 +53,27 @@ pub(crate) struct Page {
     pub(crate) next_before_offset: Option<u64>,
     /// Hits whose records are damaged here.
     pub(crate) lost: Vec<LostHits>,
+    /// What the index lacks of what the page is over, newest first.
+    pub(crate) unindexed: Vec<IndexGap>,
+}
+
+impl Page {
+    /// Names what the index lacks among the offsets that the page is over. With more of it than one answer names, the page
+    /// ends in front of the rest.
+    fn leave_out(&mut self, gaps: Vec<IndexGap>, first_offset: u64) {
+        let from = self.next_before_offset.unwrap_or(0).max(first_offset);
+        let unindexed = gaps.into_iter().rev().filter(|gap| gap.to > from);
+        self.unindexed = unindexed.collect();
+        if self.unindexed.len() <= UNINDEXED_MAX {
+            return;
+        }
+        self.unindexed.truncate(UNINDEXED_MAX);
+        let end = self.unindexed.last().map_or(0, |gap| gap.from);
+        let is_in_page = |hit: &Hit| hit.record.as_ref().is_some_and(|it| it.offset >= end);
+        self.hits.retain(is_in_page);
+        self.lost.retain(|hit| hit.lost.from >= end);
+        self.next_before_offset = Some(end);
+    }
 }
 
 impl Fetch {
@@ -75,6 +99,7 @@ impl Fetch {
             complete: found.complete,
             next_before_offset: None,
             lost: Vec::new(),
+            unindexed: Vec::new(),
         };
         let mut room = SEARCH_ANSWER_SIZE_MAX;
         let mut rest = found.offsets.as_slice();
@@ -104,6 +129,7 @@ impl Fetch {
             // A search that was cut can be continued where it stopped.
             page.next_before_offset = found.offsets.last().copied();
         }
+        page.leave_out(found.gaps, self.first_offset);
         Ok(page)
     }
 
@@ -214,7 +240,50 @@ fn hit(record: Record, query: &Query) -> (Hit, usize) {
 
 #[cfg(test)]
 mod tests {
+    use inkstone_storage::types::LogId;
+
     use super::*;
+
+    #[test]
+    fn a_page_names_the_gaps_that_it_is_over_and_ends_in_front_of_too_many() {
+        let gap = |from: u64| IndexGap {
+            index: from,
+            log: LogId(1),
+            from,
+            to: from + 5,
+        };
+        let gaps: Vec<IndexGap> = (0..20).map(|number| gap(100 * number)).collect();
+        let page = |next_before_offset| {
+            let hit = |offset| Hit {
+                record: Some(inkstone_proto::v1::Record {
+                    offset,
+                    ..inkstone_proto::v1::Record::default()
+                }),
+                highlights: Vec::new(),
+            };
+            Page {
+                hits: [1_950, 1_450, 350].map(hit).to_vec(),
+                indexed_next_offset: 2_000,
+                complete: true,
+                next_before_offset,
+                lost: Vec::new(),
+                unindexed: Vec::new(),
+            }
+        };
+        let mut few = page(None);
+        few.leave_out(gaps[..3].to_vec(), 103);
+        assert_eq!(few.unindexed, [gap(200), gap(100)]);
+        assert_eq!((few.hits.len(), few.next_before_offset), (3, None));
+        let mut cut = page(Some(350));
+        cut.leave_out(gaps[..5].to_vec(), 0);
+        assert_eq!(cut.unindexed, [gap(400)]);
+        assert_eq!(cut.next_before_offset, Some(350));
+        let mut many = page(None);
+        many.leave_out(gaps.clone(), 0);
+        assert_eq!(many.unindexed.len(), UNINDEXED_MAX);
+        assert_eq!(many.unindexed.last(), Some(&gap(400)));
+        assert_eq!((many.hits.len(), many.next_before_offset), (2, Some(400)));
+    }
 
     #[test]
     fn neighbouring_offsets_are_read_together_and_distant_ones_apart() {

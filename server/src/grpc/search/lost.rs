@@ -1,11 +1,14 @@
-//! Hits whose records are damaged here: which of them are gaps of the answer, because no member has them any more.
+//! Hits whose records are damaged here, and records that the index lacks since they were damaged when it came to them: which
+//! of them are gaps of the answer, because no member has them any more.
 //!
-//! Promises: a hit is left out only when every other member has said for itself that it does not have the entry, and then
+//! Promises: a record is left out only when every other member has said for itself that it does not have the entry, and then
 //! the answer says so; else the search fails here, and is asked of another member. Must not know: queries, the index.
 
 use inkstone_proto::v1::{Gap, GapReason};
 use inkstone_storage::error::ReadError;
-use inkstone_storage::log::Lost;
+use inkstone_storage::log::{Log, Lost};
+use inkstone_storage::search::IndexGap;
+use inkstone_storage::types::LogId;
 use tonic::Status;
 
 use crate::grpc::{Services, error};
@@ -23,24 +26,74 @@ pub(crate) struct LostHits {
 
 /// The gaps that they leave, as the answer tells of them: newest first, as the hits.
 pub(super) async fn gaps(services: &Services, hits: Vec<LostHits>) -> Result<Vec<Gap>, Status> {
-    let repairer = services.group.repairer();
     let mut gaps: Vec<Gap> = Vec::new();
-    for LostHits { lost, why } in hits {
-        repairer.suspect(&why, Some(lost.entry.id.index));
+    for hit in hits {
         if gaps.len() >= LOST_MAX {
-            return Err(error::read(&why, &services.data_dir));
+            return Err(error::read(&hit.why, &services.data_dir));
         }
-        match repairer.look_for(&lost).await {
-            Holders::Nobody => gaps.push(Gap {
-                from: lost.from,
-                to: lost.to,
-                reason: GapReason::Damaged.into(),
-            }),
-            Holders::Member(_) => return Err(error::read(&why, &services.data_dir)),
-            Holders::Unknown(who) => {
-                return Err(error::read_unsure(&why, &services.data_dir, &who));
+        gaps.push(gap(services, hit).await?);
+    }
+    Ok(gaps)
+}
+
+/// The gap that lost records leave, when no member has them.
+async fn gap(services: &Services, LostHits { lost, why }: LostHits) -> Result<Gap, Status> {
+    let repairer = services.group.repairer();
+    repairer.suspect(&why, Some(lost.entry.id.index));
+    match repairer.look_for(&lost).await {
+        Holders::Nobody => Ok(Gap {
+            from: lost.from,
+            to: lost.to,
+            reason: GapReason::Damaged.into(),
+        }),
+        Holders::Member(_) => Err(error::read(&why, &services.data_dir)),
+        Holders::Unknown(who) => Err(error::read_unsure(&why, &services.data_dir, &who)),
+    }
+}
+
+/// What becomes of a gap of the index.
+enum Unindexed {
+    /// It is still damaged.
+    Lost(LostHits),
+    /// What it held was purged up to this offset.
+    Purged(u64),
+    /// It can be read: the index will take it in.
+    Whole,
+}
+
+/// The gaps of the index that the answer is over: newest first.
+pub(super) async fn unindexed(
+    services: &Services,
+    left_out: Vec<IndexGap>,
+) -> Result<Vec<Gap>, Status> {
+    let mut gaps: Vec<Gap> = Vec::new();
+    for IndexGap { log, from, to, .. } in left_out {
+        let mut at = from;
+        while at < to {
+            let records = services.group.log().clone();
+            let look = services.reads.run(move || look_at(&records, log, at));
+            let found = look.await.map_err(error::pool_busy)?;
+            match found.map_err(|failed| error::read(&failed, &services.data_dir))? {
+                Unindexed::Purged(first) => at = first,
+                Unindexed::Whole => return Err(error::no_index()),
+                Unindexed::Lost(hit) => {
+                    at = hit.lost.to;
+                    gaps.push(gap(services, hit).await?);
+                }
             }
         }
     }
     Ok(gaps)
+}
+
+fn look_at(log: &Log, id: LogId, at: u64) -> Result<Unindexed, ReadError> {
+    match log.read(id, at, at + 1, 0) {
+        Ok(_) => Ok(Unindexed::Whole),
+        Err(ReadError::Purged { first, .. }) if first > at => Ok(Unindexed::Purged(first)),
+        Err(why @ ReadError::Damaged(_)) => match log.lost_at(id, at)? {
+            Some(lost) => Ok(Unindexed::Lost(LostHits { lost, why })),
+            None => Err(why),
+        },
+        Err(failed) => Err(failed),
+    }
 }

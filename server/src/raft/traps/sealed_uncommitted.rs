@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use inkstone_storage::io::RealDisk;
 use inkstone_storage::search::{Query, SearchRequest, Searcher};
 use openraft::storage::RaftLogStorage as _;
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::indexer::{Indexer, IndexerOptions};
+use crate::indexer::{Indexer, IndexerOptions, Mender, Verdict};
 
 /// Entries 0 to 3 are committed, in the midst of the first segment; those behind them are a leader's that is deposed.
 const COMMITTED: u64 = 4;
@@ -68,7 +69,8 @@ fn index_of_log(
         shard_size: 64 << 20,
     };
     let (log, applied) = (storage.log.clone(), storage.machine.applied());
-    Indexer::start(options, log, applied, wanted.subscribe())
+    let mender: Mender = Box::new(|_| async { Verdict::Lost }.boxed());
+    Indexer::start(options, (log, mender), applied, wanted.subscribe())
 }
 
 /// The index once it covers what is applied, and whatever else it would take.
