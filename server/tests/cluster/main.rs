@@ -21,6 +21,7 @@ mod hostile;
 mod kill_all;
 mod kill_leader;
 mod kill_sealing;
+mod locked_out;
 mod lost_hits;
 mod members;
 mod members_under_load;
