@@ -62,9 +62,12 @@ async fn carry_out(
                 return forward(services, &leader, append.into_request(), deadline).await;
             }
             Target::Here => match submit(services, &append, deadline).await {
-                Ok(pending) => match pending.await {
-                    Err(ProposeError::NotLeader { .. }) => {}
-                    outcome => return answer(outcome, append.log()),
+                // A leader that lost its majority may never answer: what waits for it ends with the client's patience. The
+                // write goes on, and counts among those in flight in the group until it is decided.
+                Ok(pending) => match timeout_at(deadline.instant(), pending).await {
+                    Err(_) => return Err(error::write_timeout()),
+                    Ok(Err(ProposeError::NotLeader { .. })) => {}
+                    Ok(outcome) => return answer(outcome, append.log()),
                 },
                 Err(NotSubmitted::NotLeader) => {}
                 Err(NotSubmitted::Busy(status) | NotSubmitted::Refused(status)) => {

@@ -1,8 +1,9 @@
-//! One connection as the services see it: how much it has open, since when it is idle, and how to end it.
+//! One connection as the services see it: how much it has open, since when it is idle, whose it is, and how to end it.
 //!
 //! Promises: a connection always has places of its own, so that others can't take them all. Must not know: sockets.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ struct Inner {
     welcome: Welcome,
     places: Arc<Semaphore>,
     use_: Mutex<Use>,
+    /// Whether a message of this cluster has come over it.
+    is_known: AtomicBool,
     end: watch::Sender<End>,
 }
 
@@ -31,7 +34,8 @@ struct Inner {
 pub enum Welcome {
     /// They are.
     Served,
-    /// Each is told that the node has this many connections, named by that bound, and no room for one more.
+    /// Operators' calls are; any other is told that the node has this many connections, named by that bound, and no room
+    /// for one more.
     Refused {
         /// The bound's name.
         bound: &'static str,
@@ -71,6 +75,7 @@ impl Connection {
                     open: 0,
                     idle_since,
                 }),
+                is_known: AtomicBool::new(false),
                 end: watch::Sender::new(End::No),
             }),
         }
@@ -80,6 +85,16 @@ impl Connection {
     pub fn idle_since(&self) -> Option<Instant> {
         let used = self.inner.use_.lock();
         (used.open == 0).then_some(used.idle_since)
+    }
+
+    /// A message that was meant for this node, by a node that knows its cluster, has come over it.
+    pub(crate) fn note_known(&self) {
+        self.inner.is_known.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether such a message has come.
+    pub fn is_known(&self) -> bool {
+        self.inner.is_known.load(Ordering::Relaxed)
     }
 
     /// Ends the connection, with all that is open on it.

@@ -1,6 +1,7 @@
 //! What every request passes on its way in and out: a place for it, room for its bytes, and for those of its answer.
 //!
-//! Promises: a request beyond a bound is refused with its reason, definitely; what a request takes is given back when
+//! Promises: a request beyond a bound is refused with its reason, definitely; an operator's call is not refused because
+//! others have all connections: a cluster that is full must be seen and changed all the same; what a request takes is given back when
 //! the last byte of its answer was handed to the socket, or the connection is gone. Must not know: sockets, verbs.
 
 use std::convert::Infallible;
@@ -69,7 +70,7 @@ impl Front {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let place = match self.admit(&connection) {
+        let place = match self.admit(&connection, request.uri().path()) {
             Ok(place) => place,
             Err(status) => return Ok(status.into_http()),
         };
@@ -95,13 +96,21 @@ impl Front {
         }))
     }
 
-    fn admit(&self, connection: &Connection) -> Result<Place, Status> {
-        if let Welcome::Refused { bound, value } = connection.welcome() {
+    fn admit(&self, connection: &Connection, path: &str) -> Result<Place, Status> {
+        if let Welcome::Refused { bound, value } = connection.welcome()
+            && !is_operators(path)
+        {
             return Err(error::busy(bound, value));
         }
         let place = connection.open(&self.places);
         place.ok_or_else(|| error::busy("requests_max", self.places_max))
     }
+}
+
+/// Whether a call is an operator's, or of who watches the node for one: short, small, and answered at the bound of
+/// connections, too. A health check that failed there would have a node restarted that only has much to do.
+fn is_operators(path: &str) -> bool {
+    path.starts_with("/inkstone.v1.Admin/") || path == "/grpc.health.v1.Health/Check"
 }
 
 /// The body of an answer, whose every byte is counted until it is sent.

@@ -7,6 +7,7 @@
 //! | what | how much | MiB |
 //! |---|---|---|
 //! | connections | `client_connections_max`, 2,048: each a window of 128 KiB, 64 KiB for HTTP/2's own buffers, tables and a task, and 16 KiB that gather to be sent | 416 |
+//! | connections beyond those, and open requests on them | 32 that operators may use, 32 that end; the same | 17 |
 //! | open requests | 2,048 x 2 + 2,048, each 16 KiB for a task, a stream and headers | 96 |
 //! | of each, a piece that waits for room | 6,144 x 16 KiB (a frame) | 96 |
 //! | requests on their way in | two rooms, by what they take when decoded | 80 |
@@ -14,7 +15,7 @@
 //! | appends in flight in the group | `APPENDS_IN_FLIGHT_SIZE_MAX` | 64 |
 //! | reads' answers | 24 MiB as read; as messages and encoded, too: three times | 72 |
 //! | searches and lists | 12, each at most 2 MiB twice (as a message, and encoded) | 48 |
-//! | | | **944** |
+//! | | | **961** |
 //!
 //! Not one client can reach it alone: of open requests it has `PLACES` and its own `CONNECTION_PLACES`. The rows can't
 //! all be full at once either: what is appended leaves one when it enters the next. Searches that a leader passes on to
@@ -28,11 +29,12 @@ use crate::grpc::weight::weight_max;
 
 /// Connections of other nodes: four of each are usual. They have places of their own, so that clients can't lock peers out.
 pub const PEER_CONNECTIONS_MAX: usize = 128;
-/// Connections beyond those, for which there is only a refusal: still further ones are closed without a word.
+/// Connections beyond those, on which operators' calls are answered and all else is refused. When there are so many, one
+/// on which nothing is open makes room for a new one; if there is none, the new one is closed without a word.
 pub const REFUSED_CONNECTIONS_MAX: usize = 32;
 /// How long a connection may take until it has said that it speaks HTTP/2.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection lives whose requests are all refused.
+/// How long a connection beyond the bound lives; a call of an operator that is open then is finished.
 pub const REFUSED_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that a client may send before they are taken, on one stream and on one connection.
 pub const CLIENT_STREAM_WINDOW: u32 = 64 << 10;

@@ -4,9 +4,11 @@
 //! behind. Must not know: what is tested.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use inkstone_proto::v1::{AppendRequest, CreateLogRequest, NewRecord, NodeInfo};
+use inkstone_storage::io::{Disk, RealDisk};
 use inkstone_storage::log::{Log, LogOptions, Spare};
 use inkstone_storage::types::Identity;
 use tempfile::TempDir;
@@ -44,9 +46,13 @@ pub(crate) struct LoneNode {
 impl LoneNode {
     /// In no cluster: nobody leads, ever.
     pub(crate) async fn without_leader() -> Self {
+        Self::without_leader_on(Arc::new(RealDisk)).await
+    }
+
+    async fn without_leader_on(disk: Arc<dyn Disk>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let clock = Clock::system();
-        let group = open_group(&dir, clock).await;
+        let group = open_group(disk, &dir, clock).await;
         let visible_to_index = Applied::new(0);
         let indexing = watch::Sender::new(true);
         let options = IndexerOptions {
@@ -88,7 +94,12 @@ impl LoneNode {
 
     /// It leads, has the log [`LOG`], and its index is open and empty.
     pub(crate) async fn leading() -> Self {
-        let node = Self::without_leader().await;
+        Self::leading_on(Arc::new(RealDisk)).await
+    }
+
+    /// The same with its log on that disk.
+    pub(crate) async fn leading_on(disk: Arc<dyn Disk>) -> Self {
+        let node = Self::without_leader_on(disk).await;
         let services = &node.services;
         let members = BTreeMap::from([(NODE, member())]);
         services.group.initialize(members).await.expect("new");
@@ -149,8 +160,8 @@ fn member() -> Member {
     }
 }
 
-async fn open_group(dir: &TempDir, clock: Clock) -> Group {
-    let log = Log::open(LogOptions {
+async fn open_group(disk: Arc<dyn Disk>, dir: &TempDir, clock: Clock) -> Group {
+    let options = LogOptions {
         dir: dir.path().join("group-1"),
         identity: Identity {
             cluster_id: CLUSTER,
@@ -162,8 +173,8 @@ async fn open_group(dir: &TempDir, clock: Clock) -> Group {
         queue_size: 8 << 20,
         free_size_min: 0,
         spare: Spare::Background,
-    })
-    .expect("a new log");
+    };
+    let log = Log::open_on(disk, options).expect("a new log");
     Group::open(GroupOptions {
         log,
         node_id: NODE,

@@ -3,6 +3,8 @@
 //! Promises: a message of another cluster, group or node is refused before anything looks into it; what is malformed
 //! never reaches openraft; a forwarded request is never forwarded again. Must not know: files.
 
+mod addressee;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -12,24 +14,24 @@ use futures::{Stream, StreamExt};
 use inkstone_proto::peer_v1::peer_server::{Peer, PeerServer};
 use inkstone_proto::{peer_v1 as peer, v1};
 use inkstone_storage::limits::MESSAGE_SIZE_MAX;
-use inkstone_storage::types::Identity;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use parking_lot::Mutex;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::discovery::Discovery;
 use crate::grpc::connection::Connection;
+use crate::grpc::peer::addressee::{check_addressee, check_header, note_known};
 use crate::grpc::quarantined::Quarantined;
 use crate::grpc::service::carrying;
 use crate::grpc::{
     Services, admin, append, cluster, fetch, members, moved, quarantined, read, search,
 };
+use crate::raft::look::look;
 use crate::raft::types::{Raft, RaftVote, TypeConfig};
 use crate::raft::wire::{self, Malformed};
-use crate::raft::{GROUP, Group, Proof, snapshot};
+use crate::raft::{Group, Proof, snapshot};
 
 /// What the peer service answers from. The group's services come later than the port: a node that is in no cluster yet
 /// answers only `Hello`.
@@ -83,10 +85,15 @@ impl PeerService {
             .max_encoding_message_size(MESSAGE_SIZE_MAX)
     }
 
-    /// The services, for a message that is meant for this node.
-    fn for_message(&self, header: Option<&peer::Header>) -> Result<&Services, Status> {
+    /// The services, for a message that is meant for this node: then what it came over is known to be a peer's.
+    fn for_message(
+        &self,
+        extensions: &Extensions,
+        header: Option<&peer::Header>,
+    ) -> Result<&Services, Status> {
         let services = self.services.get().ok_or_else(|| self.without_group())?;
         check_header(&services.group, header)?;
+        note_known(extensions.get());
         Ok(services)
     }
 
@@ -97,44 +104,6 @@ impl PeerService {
             Some(_) => Status::unavailable("this node is in quarantine: its log is damaged"),
         }
     }
-}
-
-/// Refuses what is meant for another cluster, group or node.
-fn check_header(group: &Group, header: Option<&peer::Header>) -> Result<(), Status> {
-    let identity = Identity {
-        cluster_id: group.cluster_id(),
-        node_id: group.node_id(),
-    };
-    let header = check_addressee(identity, header)?;
-    group
-        .versions()
-        .hear(header.from, header.versions.as_ref())
-        .map_err(|refused| Status::failed_precondition(refused.to_string()))
-}
-
-fn check_addressee(
-    identity: Identity,
-    header: Option<&peer::Header>,
-) -> Result<&peer::Header, Status> {
-    let header = header.ok_or_else(|| Status::invalid_argument("the header is missing"))?;
-    if header.cluster_id != identity.cluster_id.as_slice() {
-        return Err(Status::failed_precondition(
-            "this node is in another cluster",
-        ));
-    }
-    if header.group != GROUP {
-        return Err(Status::failed_precondition(format!(
-            "there is no group {}",
-            header.group
-        )));
-    }
-    if header.to != identity.node_id {
-        return Err(Status::failed_precondition(format!(
-            "this is node {}, not {}: its address is another node's now",
-            identity.node_id, header.to
-        )));
-    }
-    Ok(header)
 }
 
 fn malformed(error: &Malformed) -> Status {
@@ -149,6 +118,7 @@ fn failed(error: &dyn ToString) -> Status {
 /// One message of an append stream, checked, once there is room for it: a disk that stalls holds the sender back.
 async fn take_append(
     group: Group,
+    connection: Option<Connection>,
     told: Told,
     message: Result<peer::AppendEntriesRequest, Status>,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
@@ -156,6 +126,7 @@ async fn take_append(
     let committed = message.committed.map_or(0, |committed| committed.index);
     let as_of = message.as_of;
     let request = append_request(&group, message)?;
+    note_known(connection.as_ref());
     if !request.entries.is_empty() {
         group.wait_for_room().await;
     }
@@ -244,7 +215,7 @@ async fn install(
             "the checkpoint is of a later term than the sender",
         ));
     }
-    let committed = raft.metrics().borrow_watched().local_committed;
+    let committed = look(&raft.metrics(), |metrics| metrics.local_committed);
     snapshot::check_history(last, committed.as_ref()).map_err(|error| malformed(&error))?;
     let response = raft
         .install_full_snapshot(sender, snapshot)
@@ -284,10 +255,18 @@ impl Peer for PeerService {
         let told = Told::default();
         let telling = Arc::clone(&told);
         let (taker, hearer) = (group.clone(), group);
-        let accepted = request
-            .into_inner()
+        let (_, extensions, requests) = request.into_parts();
+        let connection = extensions.get::<Connection>().cloned();
+        let accepted = requests
             .take_until(async move { stopping.stopped().await })
-            .then(move |message| take_append(taker.clone(), Arc::clone(&telling), message))
+            .then(move |message| {
+                take_append(
+                    taker.clone(),
+                    connection.clone(),
+                    Arc::clone(&telling),
+                    message,
+                )
+            })
             .scan((), move |(), taken| {
                 let taken = taken.map_err(|status| *refusal.lock() = Some(status));
                 futures::future::ready(taken.ok())
@@ -308,8 +287,11 @@ impl Peer for PeerService {
     }
 
     async fn vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
-        let request = request.into_inner();
-        let raft = self.for_message(request.header.as_ref())?.group.raft();
+        let (_, extensions, request) = request.into_parts();
+        let raft = self
+            .for_message(&extensions, request.header.as_ref())?
+            .group
+            .raft();
         let response = raft
             .vote(vote_request(&request)?)
             .await
@@ -318,8 +300,11 @@ impl Peer for PeerService {
     }
 
     async fn pre_vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
-        let request = request.into_inner();
-        let raft = self.for_message(request.header.as_ref())?.group.raft();
+        let (_, extensions, request) = request.into_parts();
+        let raft = self
+            .for_message(&extensions, request.header.as_ref())?
+            .group
+            .raft();
         let response = raft
             .pre_vote(vote_request(&request)?)
             .await
@@ -331,8 +316,11 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::InstallSnapshotRequest>,
     ) -> Answer<peer::InstallSnapshotResponse> {
-        let request = request.into_inner();
-        let raft = self.for_message(request.header.as_ref())?.group.raft();
+        let (_, extensions, request) = request.into_parts();
+        let raft = self
+            .for_message(&extensions, request.header.as_ref())?
+            .group
+            .raft();
         let crc = crc32fast::hash(&request.checkpoint);
         if crc != request.checkpoint_crc {
             return Err(Status::data_loss(format!(
@@ -347,10 +335,13 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<peer::SnapshotPart>>,
     ) -> Answer<peer::InstallSnapshotResponse> {
-        let mut parts = request.into_inner();
+        let (_, extensions, mut parts) = request.into_parts();
         let first = parts.message().await?;
         let mut transfer = snapshot::Transfer::begin(first).map_err(|error| malformed(&error))?;
-        let raft = self.for_message(transfer.header())?.group.raft();
+        let raft = self
+            .for_message(&extensions, transfer.header())?
+            .group
+            .raft();
         while let Some(part) = parts.message().await? {
             transfer.take(&part).map_err(|error| malformed(&error))?;
         }
@@ -362,8 +353,11 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::TransferLeaderRequest>,
     ) -> Answer<peer::TransferLeaderResponse> {
-        let request = request.into_inner();
-        let raft = self.for_message(request.header.as_ref())?.group.raft();
+        let (_, extensions, request) = request.into_parts();
+        let raft = self
+            .for_message(&extensions, request.header.as_ref())?
+            .group
+            .raft();
         let from = vote(request.from_vote)?;
         let last = request.last.map(wire::log_id_from_wire);
         let transfer = TransferLeaderRequest::new(from, request.to_node, last);
@@ -381,8 +375,10 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::ReadIndexRequest>,
     ) -> Answer<peer::ReadIndexResponse> {
-        let request = request.into_inner();
-        let group = &self.for_message(request.header.as_ref())?.group;
+        let (_, extensions, request) = request.into_parts();
+        let group = &self
+            .for_message(&extensions, request.header.as_ref())?
+            .group;
         let proof = if request.lease {
             Proof::Lease
         } else {
@@ -399,8 +395,8 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::ForwardAppendRequest>,
     ) -> Answer<v1::AppendResponse> {
-        let request = request.into_inner();
-        let services = self.for_message(request.header.as_ref())?;
+        let (_, extensions, request) = request.into_parts();
+        let services = self.for_message(&extensions, request.header.as_ref())?;
         let response = append::append_here(services, required(request.request)?).await?;
         Ok(Response::new(response))
     }
@@ -409,8 +405,8 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::ForwardAdminRequest>,
     ) -> Answer<peer::ForwardAdminResponse> {
-        let message = request.into_inner();
-        let services = self.for_message(message.header.as_ref())?;
+        let (_, extensions, message) = request.into_parts();
+        let services = self.for_message(&extensions, message.header.as_ref())?;
         let response = admin::carry_out_here(services, required(message.request)?).await?;
         Ok(Response::new(peer::ForwardAdminResponse {
             response: Some(response),
@@ -422,7 +418,7 @@ impl Peer for PeerService {
         request: Request<peer::ForwardSearchRequest>,
     ) -> Answer<v1::SearchResponse> {
         let (_, extensions, request) = request.into_parts();
-        let services = self.for_message(request.header.as_ref())?;
+        let services = self.for_message(&extensions, request.header.as_ref())?;
         let search = required(request.request)?;
         let connection = extensions.get::<Connection>();
         let (response, held) = search::search_here(services, search, connection).await?;
@@ -433,12 +429,14 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::NodeStatusRequest>,
     ) -> Answer<v1::NodeStatus> {
-        let header = request.get_ref().header.as_ref();
+        let (_, extensions, request) = request.into_parts();
+        let header = request.header.as_ref();
         if let Some(quarantine) = self.quarantine() {
             check_addressee(quarantine.quarantine.identity(), header)?;
+            note_known(extensions.get());
             return Ok(Response::new(quarantined::node_status(&quarantine)));
         }
-        let services = self.for_message(header)?;
+        let services = self.for_message(&extensions, header)?;
         Ok(Response::new(cluster::node_status_here(services)))
     }
 
@@ -446,7 +444,9 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::ProgressRequest>,
     ) -> Answer<peer::ProgressResponse> {
-        let group = &self.for_message(request.get_ref().header.as_ref())?.group;
+        let group = &self
+            .for_message(request.extensions(), request.get_ref().header.as_ref())?
+            .group;
         let progress = group.progress().into_iter();
         let members = progress.map(|(node, progress)| peer::MemberProgress {
             node,
@@ -461,14 +461,15 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::FetchEntriesRequest>,
     ) -> Answer<peer::FetchEntriesResponse> {
-        let request = request.into_inner();
+        let (_, extensions, request) = request.into_parts();
         let header = request.header.as_ref();
         if let Some(Quarantined { quarantine, .. }) = self.quarantine() {
             check_addressee(quarantine.identity(), header)?;
+            note_known(extensions.get());
             let answer = fetch::from_quarantine(&quarantine, request).await?;
             return Ok(Response::new(answer));
         }
-        let services = self.for_message(header)?;
+        let services = self.for_message(&extensions, header)?;
         let answer = fetch::from_group(services, request).await?;
         Ok(Response::new(answer))
     }
@@ -477,8 +478,8 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::ForwardReadRequest>,
     ) -> Answer<peer::ForwardReadResponse> {
-        let request = request.into_inner();
-        let services = self.for_message(request.header.as_ref())?;
+        let (_, extensions, request) = request.into_parts();
+        let services = self.for_message(&extensions, request.header.as_ref())?;
         let response = read::read_here(services, &request).await?;
         Ok(Response::new(response))
     }

@@ -98,7 +98,7 @@ impl Group {
 
     /// Proposes a command and returns what apply answers.
     async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
-        self.inner.log.check_space()?;
+        self.inner.space.check(0).await?;
         self.propose_always(command).await
     }
 

@@ -16,12 +16,12 @@ use inkstone_storage::format::batch::{self, EncodedBatch};
 use inkstone_storage::limits::{
     APPENDS_IN_FLIGHT_SIZE_MAX, APPENDS_WAITING_MAX, ENTRY_BATCHES_MAX, ENTRY_MERGE_SIZE_MAX,
 };
-use inkstone_storage::log::Log;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::raft::space::Space;
 use crate::raft::time::GroupTime;
 use crate::raft::types::{Applied, Proposal, ProposalKind, Raft, TypeConfig};
 use crate::raft::{AppendOutcome, ProposeError};
@@ -69,9 +69,9 @@ fn unknown(why: &dyn ToString) -> ProposeError {
 impl Ingest {
     /// Starts the task that proposes; it ends when the last clone is dropped or Raft stops.
     /// `patience`: how long to wait for a turn before Raft is asked all the same.
-    pub(crate) fn start(raft: Raft, log: Log, time: GroupTime, patience: Duration) -> Self {
+    pub(crate) fn start(raft: Raft, space: Space, time: GroupTime, patience: Duration) -> Self {
         let (queue, submissions) = mpsc::channel(APPENDS_WAITING_MAX);
-        let proposer = Proposer { raft, log, time };
+        let proposer = Proposer { raft, space, time };
         tokio::spawn(propose_all(submissions, proposer, patience));
         let in_flight = Arc::new(Semaphore::new(APPENDS_IN_FLIGHT_SIZE_MAX));
         Self { queue, in_flight }
@@ -106,7 +106,7 @@ impl Ingest {
 #[derive(Debug)]
 struct Proposer {
     raft: Raft,
-    log: Log,
+    space: Space,
     time: GroupTime,
 }
 
@@ -165,7 +165,8 @@ impl Proposer {
             .into_iter()
             .map(|submission| (submission.batch, (submission.answer, submission.in_flight)))
             .unzip();
-        if let Err(low) = self.log.check_space() {
+        let size = batches.iter().map(EncodedBatch::size).sum();
+        if let Err(low) = self.space.check(size).await {
             answer_all(answers, Err(low.into()));
             return;
         }

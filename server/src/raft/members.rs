@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use inkstone_proto::v1;
 use inkstone_storage::error::LowSpace;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Instant as _};
 
+use crate::raft::look::look;
 use crate::raft::progress::{BEHIND_MAX, Progress};
 use crate::raft::types::{RaftLogId, TypeConfig};
 use crate::raft::{Group, Leader, forwarded, wire};
@@ -207,83 +207,83 @@ impl Group {
 
     /// The newest membership that this node has, committed or not.
     pub fn membership(&self) -> Members {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let effective = &metrics.membership_config;
-        let membership = effective.membership();
-        let nodes = membership
-            .nodes()
-            .map(|(id, member)| (*id, wire::node_to_wire(*id, member)));
-        Members {
-            nodes: nodes.collect(),
-            voters: membership.voter_ids().collect(),
-            changing: membership.get_joint_config().len() > 1
-                || metrics.committed_membership_config.log_id() != effective.log_id(),
-            index: effective.log_id().as_ref().map_or(0, RaftLogId::index),
-        }
+        look(&self.inner.raft.metrics(), |metrics| {
+            let effective = &metrics.membership_config;
+            let membership = effective.membership();
+            let nodes = membership
+                .nodes()
+                .map(|(id, member)| (*id, wire::node_to_wire(*id, member)));
+            Members {
+                nodes: nodes.collect(),
+                voters: membership.voter_ids().collect(),
+                changing: membership.get_joint_config().len() > 1
+                    || metrics.committed_membership_config.log_id() != effective.log_id(),
+                index: effective.log_id().as_ref().map_or(0, RaftLogId::index),
+            }
+        })
     }
 
     /// The newest membership that this node knows to be committed: the entry's index (0: none), and who is in it.
     pub fn committed_membership(&self) -> (u64, BTreeSet<u64>) {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let committed = &metrics.committed_membership_config;
-        let index = committed.log_id().as_ref().map_or(0, RaftLogId::index);
-        let nodes = committed.membership().nodes();
-        (index, nodes.map(|(id, _)| *id).collect())
+        look(&self.inner.raft.metrics(), |metrics| {
+            let committed = &metrics.committed_membership_config;
+            let index = committed.log_id().as_ref().map_or(0, RaftLogId::index);
+            let nodes = committed.membership().nodes();
+            (index, nodes.map(|(id, _)| *id).collect())
+        })
     }
 
     /// The newest entry of this node's own log by which it is a member, committed or not; `None`: there is none.
     pub fn member_since(&self) -> Option<u64> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let known = [
-            &metrics.membership_config,
-            &metrics.committed_membership_config,
-        ];
-        let with_me = known.into_iter().filter(|membership| {
-            let member = membership.membership().get_node(&self.inner.node_id);
-            member.is_some()
-        });
-        with_me
-            .map(|membership| membership.log_id().as_ref().map_or(0, RaftLogId::index))
-            .max()
+        look(&self.inner.raft.metrics(), |metrics| {
+            let known = [
+                &metrics.membership_config,
+                &metrics.committed_membership_config,
+            ];
+            let with_me = known.into_iter().filter(|membership| {
+                let member = membership.membership().get_node(&self.inner.node_id);
+                member.is_some()
+            });
+            with_me
+                .map(|membership| membership.log_id().as_ref().map_or(0, RaftLogId::index))
+                .max()
+        })
     }
 
     /// The entry up to which this node knows the cluster to have agreed.
     pub fn known_committed(&self) -> u64 {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics
-            .cluster_committed
-            .as_ref()
-            .map_or(0, RaftLogId::index)
+        look(&self.inner.raft.metrics(), |metrics| {
+            metrics
+                .cluster_committed
+                .as_ref()
+                .map_or(0, RaftLogId::index)
+        })
     }
 
     /// Returns once everything that is in this node's log now is applied, or was replaced by what is.
     pub async fn settled(&self) {
-        let last = self.inner.raft.metrics().borrow_watched().last_log_index;
+        let last = look(&self.inner.raft.metrics(), |metrics| metrics.last_log_index);
         self.inner.applied.wait_for(last.unwrap_or(0)).await;
     }
 
     /// How far each other member is; empty where this node does not lead.
     pub fn progress(&self) -> BTreeMap<u64, Progress> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let (Some(matched), Some(heard)) = (&metrics.replication, &metrics.heartbeat) else {
-            return BTreeMap::new();
-        };
-        let last = metrics.last_log_index.unwrap_or(0);
-        let of = |id: &u64, matched: &Option<RaftLogId>| {
-            let at = heard.get(id).copied().flatten();
-            let heard = at.is_some_and(|at| at.elapsed() <= self.inner.silence_max);
-            Progress::new(last, matched.as_ref().map(RaftLogId::index), heard)
-        };
-        matched
-            .iter()
-            .filter(|(id, _)| **id != self.inner.node_id)
-            .map(|(id, matched)| (*id, of(id, matched)))
-            .collect()
+        look(&self.inner.raft.metrics(), |metrics| {
+            let (Some(matched), Some(heard)) = (&metrics.replication, &metrics.heartbeat) else {
+                return BTreeMap::new();
+            };
+            let last = metrics.last_log_index.unwrap_or(0);
+            let of = |id: &u64, matched: &Option<RaftLogId>| {
+                let at = heard.get(id).copied().flatten();
+                let heard = at.is_some_and(|at| at.elapsed() <= self.inner.silence_max);
+                Progress::new(last, matched.as_ref().map(RaftLogId::index), heard)
+            };
+            matched
+                .iter()
+                .filter(|(id, _)| **id != self.inner.node_id)
+                .map(|(id, matched)| (*id, of(id, matched)))
+                .collect()
+        })
     }
 
     /// Ends a change of voters that whoever led before could not end. For the node that leads.
@@ -300,12 +300,12 @@ impl Group {
     /// Whether this node leads a cluster that stands between two sets of voters, both agreed.
     pub fn is_half_changed(&self) -> bool {
         // The same channel whose changes `leader_change` tells: another one may be a step behind.
-        let metrics = self.inner.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let effective = &metrics.membership_config;
-        metrics.state == openraft::ServerState::Leader
-            && effective.membership().get_joint_config().len() > 1
-            && metrics.committed_membership_config.log_id() == effective.log_id()
+        look(&self.inner.raft.server_metrics(), |metrics| {
+            let effective = &metrics.membership_config;
+            metrics.state == openraft::ServerState::Leader
+                && effective.membership().get_joint_config().len() > 1
+                && metrics.committed_membership_config.log_id() == effective.log_id()
+        })
     }
 
     /// Carries a change out in a task of its own: a caller that goes away does not cancel it.
@@ -335,7 +335,7 @@ impl Group {
                 leader: Some(leader),
             });
         }
-        self.inner.log.check_space()?;
+        self.inner.space.check(0).await?;
         self.write_change(proposal).await?;
         Ok(node)
     }

@@ -13,6 +13,7 @@ pub(crate) mod fetch;
 mod freshness;
 mod ingest;
 mod log_store;
+pub(crate) mod look;
 mod members;
 mod mender;
 mod network;
@@ -27,8 +28,10 @@ mod retention;
 mod round;
 mod settings;
 pub(crate) mod snapshot;
+mod space;
 mod state;
 mod state_machine;
+mod status;
 mod time;
 mod transfer;
 #[cfg(test)]
@@ -81,9 +84,11 @@ use error::forwarded;
 use freshness::{Followed, Freshness};
 use ingest::Ingest;
 use log_store::LogStore;
+use look::look;
 use network::Network;
 use read_index::ReadRounds;
 use settings::raft_config;
+use space::Space;
 use state::State;
 use state_machine::{Boundary, StateMachine};
 use time::GroupTime;
@@ -125,6 +130,7 @@ struct Inner {
     clock: Clock,
     time: GroupTime,
     log: Log,
+    space: Space,
     raft: Raft,
     ingest: Ingest,
     state: Arc<RwLock<State>>,
@@ -185,9 +191,10 @@ impl Group {
             .await
             .map_err(|error| fatal(&error))?;
         repairer.set_raft(raft.clone());
+        let space = Space::of(log.clone(), clock, offload);
         let ingest = Ingest::start(
             raft.clone(),
-            log.clone(),
+            space.clone(),
             time.clone(),
             timings.election_max,
         );
@@ -198,6 +205,7 @@ impl Group {
             clock,
             time,
             log,
+            space,
             raft,
             ingest,
             state,
@@ -258,7 +266,7 @@ impl Group {
         let raft_says = loop {
             // It is closed when Raft has ended, after the reason was said.
             let changed = timeout(FAILURE_TICK, seldom.changed()).await;
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
+            if let Err(fatal) = look(&metrics, |metrics| metrics.running_state.clone()) {
                 break fatal.to_string();
             }
             // Raft hears of a failure with its next write; what the store does beside, sealing, may fail long before.
@@ -336,25 +344,31 @@ impl Group {
 
     /// Who leads.
     pub fn leader(&self) -> Leader {
-        let metrics = self.inner.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        match metrics.current_leader {
-            Some(id) if id == self.inner.node_id => {
-                if metrics.state == ServerState::Leader {
-                    Leader::Here
-                } else {
-                    Leader::Unknown
+        self.lead().0
+    }
+
+    /// Who leads, and the term at that very moment.
+    fn lead(&self) -> (Leader, u64) {
+        look(&self.inner.raft.server_metrics(), |metrics| {
+            let leader = match metrics.current_leader {
+                Some(id) if id == self.inner.node_id => {
+                    if metrics.state == ServerState::Leader {
+                        Leader::Here
+                    } else {
+                        Leader::Unknown
+                    }
                 }
-            }
-            Some(id) => metrics
-                .membership_config
-                .membership()
-                .get_node(&id)
-                .map_or(Leader::Unknown, |member| {
-                    Leader::There(wire::node_to_wire(id, member))
-                }),
-            None => Leader::Unknown,
-        }
+                Some(id) => metrics
+                    .membership_config
+                    .membership()
+                    .get_node(&id)
+                    .map_or(Leader::Unknown, |member| {
+                        Leader::There(wire::node_to_wire(id, member))
+                    }),
+                None => Leader::Unknown,
+            };
+            (leader, types::store_vote(&metrics.vote).term)
+        })
     }
 
     /// Returns when who leads may have changed since the call. For loops that look at [`Group::leader`].
@@ -373,9 +387,9 @@ impl Group {
     /// committed may be more, and not what stands here: while a snapshot is installed, entries of another history below it
     /// are not gone yet.
     pub fn committed_index(&self) -> Option<u64> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.last_applied.as_ref().map(types::RaftLogId::index)
+        look(&self.inner.raft.metrics(), |metrics| {
+            metrics.last_applied.as_ref().map(types::RaftLogId::index)
+        })
     }
 
     /// This node's id.
@@ -395,19 +409,19 @@ impl Group {
 
     /// Every member as this node knows it, itself included; empty before the cluster was initialised.
     pub fn members(&self) -> Vec<v1::NodeInfo> {
-        let metrics = self.inner.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let members = metrics.membership_config.membership().nodes();
-        members
-            .map(|(id, member)| wire::node_to_wire(*id, member))
-            .collect()
+        look(&self.inner.raft.server_metrics(), |metrics| {
+            let members = metrics.membership_config.membership().nodes();
+            members
+                .map(|(id, member)| wire::node_to_wire(*id, member))
+                .collect()
+        })
     }
 
     /// The sets of voters, two while the membership changes, and how each voter is reached.
     fn voters(&self) -> (Vec<BTreeSet<u64>>, Vec<v1::NodeInfo>) {
-        let metrics = self.inner.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
+        let published = self.inner.raft.server_metrics();
+        let membership = look(&published, |metrics| Arc::clone(&metrics.membership_config));
+        let membership = membership.membership();
         let configs = membership.get_joint_config().clone();
         let nodes = membership.nodes();
         let voters = nodes.filter(|(id, _)| configs.iter().any(|config| config.contains(id)));
@@ -448,43 +462,5 @@ impl Group {
     /// openraft's handle, for the peer service alone.
     pub(crate) fn raft(&self) -> &Raft {
         &self.inner.raft
-    }
-
-    /// This node's own row of the cluster's status; `indexed_index` and `scrub` are left for the caller to fill.
-    pub fn node_status(&self) -> v1::NodeStatus {
-        let log = self.inner.log.state();
-        // Before the look at the metrics: two looks at a time, with Raft between them that wants to write, never end.
-        let voter = self.membership().is_voter(self.inner.node_id);
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let index = |id: Option<inkstone_storage::types::EntryId>| id.map_or(0, |id| id.index);
-        let role = match metrics.state {
-            ServerState::Leader => v1::NodeRole::Leader,
-            ServerState::Candidate => v1::NodeRole::Candidate,
-            ServerState::Follower => v1::NodeRole::Follower,
-            ServerState::Learner => v1::NodeRole::Learner,
-            ServerState::Shutdown => v1::NodeRole::Unspecified,
-        };
-        v1::NodeStatus {
-            node: Some(wire::node_to_wire(self.inner.node_id, &self.inner.member)),
-            role: role.into(),
-            reachable: true,
-            durable_index: index(log.durable),
-            committed_index: metrics
-                .local_committed
-                .as_ref()
-                .map_or(0, types::RaftLogId::index),
-            applied_index: self.inner.applied.index(),
-            indexed_index: 0,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            log_bytes: log.disk_size,
-            chain_crc: log.chain_crc,
-            scrub: None,
-            voter,
-            progress: None,
-            oldest_protocol: self.versions().own().protocols.oldest,
-            newest_protocol: self.versions().own().protocols.newest,
-            repair: None,
-        }
     }
 }

@@ -23,7 +23,6 @@ use inkstone_storage::error::{Damage, Faults, ReadError};
 use inkstone_storage::log::{Fault, Log, Lost};
 use inkstone_storage::types::Entry;
 use openraft::ServerState;
-use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -32,6 +31,7 @@ use tokio::time::{sleep, timeout};
 use crate::blocking::Blocking;
 use crate::clock::Clock;
 use crate::raft::fetch::Fetcher;
+use crate::raft::look::look;
 use crate::raft::types::{Raft, RaftLogId};
 use crate::raft::{Holders, Peers, Repairs, snapshot, wire};
 use crate::scrub::Scrub;
@@ -250,12 +250,12 @@ impl Repairer {
         let Some(raft) = self.inner.raft.get() else {
             return Vec::new();
         };
-        let metrics = raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let members = metrics.membership_config.membership().nodes();
-        members
-            .map(|(id, member)| wire::node_to_wire(*id, member))
-            .collect()
+        look(&raft.server_metrics(), |metrics| {
+            let members = metrics.membership_config.membership().nodes();
+            members
+                .map(|(id, member)| wire::node_to_wire(*id, member))
+                .collect()
+        })
     }
 
     /// Starts the task that repairs what the scrubber and readers find, until `stop` says so.
@@ -391,11 +391,9 @@ impl Repairer {
             return;
         };
         let now = self.inner.clock.instant();
-        let furthest = {
-            let metrics = raft.metrics();
-            let metrics = metrics.borrow_watched();
+        let furthest = look(&raft.metrics(), |metrics| {
             if metrics.state != ServerState::Leader {
-                return;
+                return None;
             }
             let own = metrics.id;
             let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
@@ -404,7 +402,7 @@ impl Repairer {
                 .filter(|(id, _)| **id != own && voters.contains(*id))
                 .max_by_key(|(_, matched)| matched.as_ref().map(RaftLogId::index))
                 .map(|(id, _)| *id)
-        };
+        });
         let Some(to) = furthest else { return };
         {
             let mut last = self.inner.handed_over.lock();

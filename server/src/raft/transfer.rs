@@ -49,7 +49,7 @@ impl Group {
             return Ok((itself.unwrap_or_default(), false));
         }
         let to = successor(me, &members, &self.progress(), to)?;
-        let term = self.term();
+        let (_, term) = self.lead();
         let asked = self.inner.raft.trigger().transfer_leader(to).await;
         asked.map_err(|fatal| MemberError::Unknown {
             why: fatal.to_string(),
@@ -72,10 +72,12 @@ impl Group {
     async fn successor_of(&self, term: u64) -> Option<v1::NodeInfo> {
         loop {
             let changed = self.leader_change();
-            match self.leader() {
-                Leader::There(leader) => return Some(leader),
-                Leader::Here if self.term() > term => return None,
-                Leader::Here | Leader::Unknown => changed.await,
+            match self.lead() {
+                (Leader::There(leader), _) => return Some(leader),
+                // Both from one look: the log has the vote for the successor a moment before it is known here that this
+                // node leads no longer.
+                (Leader::Here, now) if now > term => return None,
+                (Leader::Here | Leader::Unknown, _) => changed.await,
             }
         }
     }
@@ -119,8 +121,80 @@ fn successor(
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+    use inkstone_storage::log::{Log, LogOptions, Spare};
+    use inkstone_storage::types::{Identity, Vote};
 
     use super::*;
+    use crate::clock::Clock;
+    use crate::raft::log_store::durably;
+    use crate::raft::{GROUP, GroupOptions, Member, Proof, Repairs, Surroundings, Timings};
+
+    const ME: u64 = 1;
+    /// Longer than any test runs.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A cluster of one node, which leads.
+    async fn leading(dir: &std::path::Path) -> Group {
+        let log = Log::open(LogOptions {
+            dir: dir.join("group-1"),
+            identity: Identity {
+                cluster_id: [7; 16],
+                node_id: ME,
+            },
+            group: GROUP,
+            segment_size: 4 << 20,
+            tail_size: 1 << 20,
+            queue_size: 8 << 20,
+            free_size_min: 0,
+            spare: Spare::Never,
+        });
+        let member = Member {
+            client_address: "127.0.0.1:1".to_owned(),
+            peer_address: "127.0.0.1:2".to_owned(),
+        };
+        let group = Group::open(GroupOptions {
+            log: log.expect("a new log"),
+            node_id: ME,
+            cluster_id: [7; 16],
+            member: member.clone(),
+            timings: Timings {
+                heartbeat: Duration::from_millis(50),
+                election_min: Duration::from_millis(250),
+                election_max: Duration::from_millis(300),
+            },
+            clock: Clock::system(),
+            repairs: Repairs::default(),
+            surroundings: Surroundings::default(),
+        });
+        let group = group.await.expect("a new group");
+        let first = group.initialize(BTreeMap::from([(ME, member)]));
+        first.await.expect("it is new");
+        let leads = group.linearize(Proof::Majority, PATIENCE).await;
+        leads.expect("it leads");
+        group
+    }
+
+    #[tokio::test]
+    async fn a_vote_for_the_successor_is_no_sign_that_this_node_leads_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let group = leading(dir.path()).await;
+        let (leader, term) = group.lead();
+        assert!(matches!(leader, Leader::Here), "{leader:?}");
+        // The moment between the vote that is written and the leader that is known to be another.
+        let vote = Vote {
+            term: term + 1,
+            node: 2,
+            committed: false,
+        };
+        let saved = durably(|done| group.inner.log.save_vote(vote, done)).await;
+        saved.expect("the log goes on");
+        assert_eq!(group.term(), term + 1);
+        let successor = group.successor_of(term).now_or_never();
+        assert_eq!(successor, None, "it is not decided yet");
+    }
 
     fn members() -> Members {
         Members {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use inkstone_client::{Client, IfExists, NewRecord, Reason};
-use inkstone_jepsen::cluster::ClusterOptions;
+use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::scene::{Stage, binary};
 
 const LOG: &str = "hostile";
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 /// One node, with a log and a client that behaves.
@@ -60,11 +60,7 @@ impl Scene {
     }
 
     fn peer_address(&self) -> String {
-        let config = std::fs::read_to_string(self.stage.cluster.config_file(0))
-            .expect("as the scene has it");
-        let line = config.lines().find(|line| line.starts_with("peer_listen"));
-        let quoted = line.expect("as the scene has it").split('"').nth(1);
-        quoted.expect("as the scene has it").to_owned()
+        peer_address(&self.stage.cluster, 0)
     }
 
     /// Others are served: an append and a read, each within a time that a person would wait.
@@ -92,6 +88,14 @@ impl Scene {
     }
 }
 
+/// Where other nodes reach that node.
+pub(crate) fn peer_address(cluster: &Cluster, node: usize) -> String {
+    let config = std::fs::read_to_string(cluster.config_file(node)).expect("as the scene has it");
+    let line = config.lines().find(|line| line.starts_with("peer_listen"));
+    let quoted = line.expect("as the scene has it").split('"').nth(1);
+    quoted.expect("as the scene has it").to_owned()
+}
+
 /// Bytes of memory that a node's process has, but for files that it has mapped.
 pub(crate) fn memory(stage: &mut Stage, node: usize) -> u64 {
     let id = stage.cluster.process(node).expect("it runs").id();
@@ -104,7 +108,7 @@ pub(crate) fn memory(stage: &mut Stage, node: usize) -> u64 {
 type Sender = h2::client::SendRequest<Bytes>;
 
 /// A connection whose windows take anything, and the right to end it.
-async fn attacker(address: &str) -> (Sender, tokio::task::JoinHandle<()>) {
+pub(crate) async fn attacker(address: &str) -> (Sender, tokio::task::JoinHandle<()>) {
     let socket = TcpStream::connect(address).await.expect("it listens");
     let (sender, connection) = h2::client::Builder::new()
         .initial_window_size((1 << 31) - 1)
@@ -119,7 +123,7 @@ async fn attacker(address: &str) -> (Sender, tokio::task::JoinHandle<()>) {
     (sender, running)
 }
 
-fn request(path: &str) -> http::Request<()> {
+pub(crate) fn request(path: &str) -> http::Request<()> {
     http::Request::builder()
         .method("POST")
         .uri(format!("http://node{path}"))
@@ -232,7 +236,7 @@ async fn thousands_of_connections_are_bounded_and_idle_ones_make_room() {
             .retry(inkstone_client::RetryPolicy::never())
             .build()
             .unwrap();
-        if let Err(error) = late.create_log("late", IfExists::Keep).await {
+        if let Err(error) = late.append(LOG, vec![NewRecord::new("late")]).await {
             break error;
         }
         let (mut sender, running) = attacker(&address).await;

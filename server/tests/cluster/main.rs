@@ -22,6 +22,7 @@ mod kill_all;
 mod kill_leader;
 mod kill_sealing;
 mod left_out;
+mod locked_out;
 mod lost_hits;
 mod members;
 mod members_under_load;

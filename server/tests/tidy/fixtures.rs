@@ -262,6 +262,9 @@ fn words_that_no_file_may_contain_are_found() {
         breaks("client/src/lib.rs", &text, &format!("{word}! is left"));
     }
     breaks_nothing("storage/src/io/mmap.rs", "fn f() { unsafe { g() } }");
+    let look = "fn f() { metrics.borrow_watched() }";
+    breaks("server/src/raft/a.rs", look, "a look at Raft's state");
+    breaks_nothing("server/src/raft/look.rs", look);
     breaks_nothing(
         "client/src/lib.rs",
         "#![deny(unsafe_code)] // unsafe, todo!(), #[allow(x)]",

@@ -227,10 +227,11 @@ impl Log {
         append::append(self.shared(), entries, done)
     }
 
-    /// Refuses when less than `free_size_min` is free on the disk. To be asked before something is proposed that would be
+    /// How many bytes are free on the disk above `free_size_min`, as many as there may be when there is no such mark;
+    /// refuses when fewer than that are free. To be asked before something is proposed that would be
     /// appended here: [`Log::append`] itself refuses nothing for want of room, since Raft must be able to write what it
-    /// has decided. Asks the file system, which answers from memory in a few microseconds.
-    pub fn check_space(&self) -> Result<(), LowSpace> {
+    /// has decided. Asks the file system, which mostly answers from memory in a few microseconds, but may have to wait.
+    pub fn check_space(&self) -> Result<u64, LowSpace> {
         space::check(self.shared())
     }
 

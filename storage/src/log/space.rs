@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use super::shared::Shared;
 use crate::error::LowSpace;
 
-/// Whether an append may be proposed.
-pub(super) fn check(shared: &Shared) -> Result<(), LowSpace> {
+/// Whether an append may be proposed: how many bytes are free above the mark.
+pub(super) fn check(shared: &Shared) -> Result<u64, LowSpace> {
     let options = &shared.options;
     if options.free_size_min == 0 {
-        return Ok(());
+        return Ok(u64::MAX);
     }
     match free_size(shared) {
         Some(free_size) if free_size < options.free_size_min => {
@@ -27,12 +27,12 @@ pub(super) fn check(shared: &Shared) -> Result<(), LowSpace> {
             }
             Err(low)
         }
-        // A disk that does not say how full it is is no full disk. If it fails, the next write finds out.
-        _ => {
+        free_size => {
             if shared.is_low.swap(false, Ordering::Relaxed) {
                 tracing::info!(dir = %options.dir.display(), "there is room again: appends are taken");
             }
-            Ok(())
+            // A disk that does not say how full it is is no full disk. If it fails, the next write finds out.
+            Ok(free_size.map_or(u64::MAX, |free_size| free_size - options.free_size_min))
         }
     }
 }

@@ -113,12 +113,12 @@ fn all_that_is_left_of_a_damaged_entry_is_given_and_the_rest_is_named() {
         };
         let whole = log.remains(index).unwrap();
         assert_eq!(whole.lost, []);
-        assert_eq!(given(&whole, LOG), Vec::from_iter(first..first + 6));
+        assert_eq!(given(&whole, LOG), (first..first + 6).collect::<Vec<_>>());
         // The second of the two batches to the log.
         flip_in_place(file, position_of(file, &noise(9 * (index + 100), 400)) + 7);
         let remains = log.remains(index).unwrap();
         assert_eq!(remains.lost, [(LOG, first + 3, first + 6)]);
-        assert_eq!(given(&remains, LOG), Vec::from_iter(first..first + 3));
+        assert_eq!(given(&remains, LOG), (first..first + 3).collect::<Vec<_>>());
         assert_eq!(given(&remains, OTHER), [index]);
         log.read_entries(index, index + 1, 0).unwrap_err();
     }

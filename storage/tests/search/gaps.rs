@@ -20,7 +20,10 @@ fn gap(index: u64, log: LogId, from: u64, to: u64) -> IndexGap {
 fn gaps_of(searcher: &Searcher, log: LogId, before_offset: Option<u64>) -> Vec<IndexGap> {
     let mut request = request("tail", 3);
     (request.log, request.before_offset) = (log, before_offset);
-    searcher.search(&request, &never).unwrap().gaps
+    searcher
+        .search(&request, &never)
+        .expect("it can be searched")
+        .gaps
 }
 
 /// Ten entries of a record, one of which 10 to 14 and 16 of [`LOG`] and all of [`OTHER`] are lost, and ten more.
@@ -32,10 +35,12 @@ fn feed_all(feeder: &mut Feeder) -> Vec<IndexGap> {
         gap(10, OTHER, 0, 2),
     ];
     let left = [(LOG, vec![record(15, "tail left")])];
-    feeder.feed_around(10, &left, &gaps).unwrap();
+    feeder.feed_around(10, &left, &gaps).expect("it is fed");
     for index in 11..21 {
         let record = record(6 + index, "tail behind");
-        feeder.feed(index, &[(LOG, vec![record])]).unwrap();
+        feeder
+            .feed(index, &[(LOG, vec![record])])
+            .expect("it is fed");
     }
     gaps
 }
@@ -99,7 +104,7 @@ fn what_was_left_out_goes_with_its_shard_and_is_fed_again() {
     let (mut feeder, searcher) = open_at(dir.path(), 100);
     let next = feeder.next_index();
     assert!((1..=10).contains(&next), "{next}");
-    assert_eq!(find(&searcher, "tail"), Vec::from_iter((0..next).rev()));
+    assert_eq!(find(&searcher, "tail"), (0..next).rev().collect::<Vec<_>>());
     assert_eq!(
         (feeder.gaps(), gaps_of(&searcher, LOG, None)),
         (vec![], vec![])
@@ -110,7 +115,7 @@ fn what_was_left_out_goes_with_its_shard_and_is_fed_again() {
     let other = (0..2).map(|offset| record(offset, "tail mended"));
     let whole = [(LOG, whole.collect()), (OTHER, other.collect())];
     feeder.feed(10, &whole).unwrap();
-    assert_eq!(find(&searcher, "tail"), Vec::from_iter((0..17).rev()));
+    assert_eq!(find(&searcher, "tail"), (0..17).rev().collect::<Vec<_>>());
 }
 
 #[test]

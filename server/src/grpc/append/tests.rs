@@ -1,7 +1,12 @@
 //! What a client is told when nobody leads, and what it can hold of a node by not reading.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use inkstone_proto::v1::{Effect, Reason};
+use inkstone_storage::io::sim::SimDisk;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::*;
 use crate::grpc::PERMIT_SIZE;
@@ -10,7 +15,8 @@ use crate::grpc::lone_node::{LoneNode, one_record, within_ms};
 
 /// Shorter than a request looks for a leader when its client sets no deadline.
 const SHORT_MS: u32 = 400;
-
+/// Longer than any test runs.
+const PATIENCE: Duration = Duration::from_secs(60);
 fn room(services: &Services) -> usize {
     Semaphore::available_permits(&services.append_room)
 }
@@ -45,4 +51,24 @@ async fn an_append_waits_for_room_before_it_is_handed_to_the_group() {
     assert!(futures::poll!(&mut begun).is_pending());
     drop(held);
     assert!(matches!(begun.await, Step::Underway(_)));
+}
+
+#[tokio::test]
+async fn an_append_that_is_never_decided_gives_its_room_back_and_is_in_doubt() {
+    let disk = SimDisk::new();
+    let node = LoneNode::leading_on(Arc::new(disk.clone())).await;
+    let services = &node.services;
+    let all = u32::try_from(room(services)).expect("a small number");
+    // As for a leader that lost its majority: what it has taken is neither done nor refused.
+    let held = disk.hold_next_sync();
+    let undecided = append(services, &within_ms(SHORT_MS), one_record("x")).await;
+    let detail = error::detail_of(&undecided.expect_err("nobody agrees")).expect("detail");
+    assert_eq!(detail.effect(), Effect::Unknown);
+    let given_back = timeout(PATIENCE, services.append_room.acquire_many(all)).await;
+    drop(given_back.expect("its task holds room for ever"));
+    // The write was not cancelled by that.
+    held.release();
+    let after = append(services, &within_ms(60_000), one_record("y")).await;
+    let after = after.expect("it is decided again");
+    assert_eq!(after.first_offset, 1, "the first one took effect");
 }

@@ -19,6 +19,7 @@ use tonic::transport::{Channel, Server};
 use super::*;
 use crate::clock::Clock;
 use crate::grpc::lone_node::{CLUSTER, LoneNode, NODE};
+use crate::raft::GROUP;
 
 /// The node that a test is.
 const LEADER: u64 = 9;
