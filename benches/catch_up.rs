@@ -30,8 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(900);
 struct CaughtUp {
     /// Bytes of bodies.
     bodies: u64,
-    /// Bytes that they take in the log.
-    stored: u64,
     took: Duration,
 }
 
@@ -87,8 +85,6 @@ fn rows(table: &mut Table, name: &str, turns: &[CaughtUp]) {
         format!("{name}, {bodies} MB of bodies"),
         format!("{rate} MB/s"),
     );
-    let rate = median(|turn| self::rate(turn.stored, turn.took));
-    table.row(format!("{name}, as stored"), format!("{rate} MB/s"));
 }
 
 /// Megabytes per second.
@@ -120,13 +116,12 @@ async fn join(cluster: &mut Cluster, bodies: u64) -> Result<CaughtUp> {
     let address = cluster.peer_address(node).to_owned();
     let waits = |status: &ClusterStatus| status.waiting_node(&address).map(|node| node.id);
     let id = until(&client, waits).await?;
-    let (target, stored) = end_of(&client).await?;
+    let target = end_of(&client).await?;
     let clock = Clock::start();
     client.add_member(&id.to_string()).await?;
     until(&client, |status| has(status, id, target)).await?;
     Ok(CaughtUp {
         bodies,
-        stored,
         took: clock.elapsed(),
     })
 }
@@ -137,15 +132,13 @@ async fn come_back(cluster: &mut Cluster, records: usize) -> Result<CaughtUp> {
     let follower = (cluster.leader().await? + 1) % 3;
     let id = id_of(cluster, follower).await?;
     cluster.kill(follower)?;
-    let (_, before) = end_of(&client).await?;
     let bodies = append_corpus(&client, "bench/second", records, BODY_SIZE).await?;
-    let (target, after) = end_of(&client).await?;
+    let target = end_of(&client).await?;
     let clock = Clock::start();
     cluster.spawn(follower)?;
     until(&client, |status| has(status, id, target)).await?;
     Ok(CaughtUp {
         bodies,
-        stored: after.saturating_sub(before),
         took: clock.elapsed(),
     })
 }
@@ -156,13 +149,13 @@ fn has(status: &ClusterStatus, id: u64, target: u64) -> Option<()> {
     (node.reachable && node.durable_index >= target).then_some(())
 }
 
-/// The leader's last durable entry, and the bytes of its log.
-async fn end_of(client: &Client) -> Result<(u64, u64)> {
+/// The leader's last durable entry.
+async fn end_of(client: &Client) -> Result<u64> {
     let status = client.cluster_status().await?;
     let leader = status.leader.context("nobody leads")?;
     let leader = status.nodes.iter().find(|node| node.node.id == leader);
     let leader = leader.context("the leader is no member")?;
-    Ok((leader.durable_index, leader.log_bytes))
+    Ok(leader.durable_index)
 }
 
 async fn id_of(cluster: &Cluster, node: usize) -> Result<u64> {
