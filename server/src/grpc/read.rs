@@ -328,9 +328,7 @@ impl Pump {
                 }
             },
         };
-        if chunk.next_offset <= at && self.is_gone(at) {
-            // What is visible and not there went with its segments, and its trim is not applied here yet: a snapshot brings
-            // the state as it was before.
+        if chunk.next_offset <= at && self.services.group.is_purged(self.log, at) {
             if let Some((from, to)) = self.cursor.skip_to(visible) {
                 self.send_gap(from, to, GapReason::Trimmed).await?;
             }
@@ -368,13 +366,6 @@ impl Pump {
         };
         let instead = damaged::instead_of(&self.services, wanted, failed).await;
         instead.map_err(Stop::from)
-    }
-
-    /// Whether a visible record that the log does not give has been purged: a record is readable before it is visible.
-    fn is_gone(&self, at: u64) -> bool {
-        let visible = self.services.group.log_info_by_id(self.log);
-        let purged = self.services.group.log().state().purged.is_some();
-        purged && visible.is_some_and(|info| at < info.next_offset)
     }
 
     /// A read that has begun waits for the busy pool: it holds no memory meanwhile.

@@ -169,7 +169,7 @@ impl Fetch {
                 }
             };
             if chunk.next_offset <= at {
-                if self.is_gone(at) {
+                if self.group.is_purged(self.request.log, at) {
                     return Ok(newest_first(records));
                 }
                 break;
@@ -187,13 +187,6 @@ impl Fetch {
             )));
         }
         Ok(newest_first(records))
-    }
-
-    /// Whether a record that was applied, and that the log does not give, went with its segments, with all behind it.
-    fn is_gone(&self, at: u64) -> bool {
-        let applied = self.group.log_info_by_id(self.request.log);
-        let purged = self.log.state().purged.is_some();
-        purged && applied.is_some_and(|info| at < info.next_offset)
     }
 }
 
