@@ -1,8 +1,8 @@
 //! What every request passes on its way in and out: a place for it, room for its bytes, and for those of its answer.
 //!
 //! Promises: a request beyond a bound is refused with its reason, definitely; an operator's call is not refused because
-//! others have all connections: a cluster that is full must be seen and changed all the same; what a request takes is given back when
-//! the last byte of its answer was handed to the socket, or the connection is gone. Must not know: sockets, verbs.
+//! others have all connections: a cluster that is full must be seen and changed all the same; what a request takes is given
+//! back when the last byte of its answer was handed to the socket, or the connection is gone. Must not know: sockets, verbs.
 
 use std::convert::Infallible;
 use std::pin::Pin;
