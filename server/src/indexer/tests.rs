@@ -277,14 +277,13 @@ async fn a_damaged_entry_is_left_out_and_comes_in_when_it_is_mended() {
     while log.read_entries(3, 4, 0).is_ok() {
         tokio::task::yield_now().await;
     }
+    let start = |wanted: &watch::Sender<bool>| {
+        let with = (log.clone(), nobody_has_it());
+        let options = options_in(dir.path());
+        Indexer::start(options, with, applied.clone(), wanted.subscribe())
+    };
     let wanted = watch::Sender::new(true);
-    let with = (log.clone(), nobody_has_it());
-    let (indexer, task) = Indexer::start(
-        options_in(dir.path()),
-        with,
-        applied.clone(),
-        wanted.subscribe(),
-    );
+    let (indexer, task) = start(&wanted);
     timeout(PATIENCE, indexer.wait_for(5)).await.unwrap();
     let left_out = (vec![4, 3, 1, 0], vec![(3, 2, 3)]);
     assert_eq!(found(&indexer.searcher().expect("it is open")), left_out);
@@ -293,13 +292,7 @@ async fn a_damaged_entry_is_left_out_and_comes_in_when_it_is_mended() {
     drop(wanted);
     timeout(PATIENCE, task).await.unwrap().unwrap();
     let wanted = watch::Sender::new(true);
-    let with = (log.clone(), nobody_has_it());
-    let (indexer, _task) = Indexer::start(
-        options_in(dir.path()),
-        with,
-        applied.clone(),
-        wanted.subscribe(),
-    );
+    let (indexer, _task) = start(&wanted);
     timeout(PATIENCE, indexer.wait_for(5)).await.unwrap();
     assert_eq!(found(&indexer.searcher().expect("it is open")), left_out);
     assert!(flip(dir.path(), 3));

@@ -111,20 +111,15 @@ async fn overwritten() -> Result<Overwritten> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_entry_that_the_others_have_overwritten_is_cut_and_the_node_takes_part_again() {
-    let Overwritten {
-        mut stage,
-        old,
-        file,
-        places,
-        all,
-    } = overwritten().await.unwrap();
+    let mut scene = overwritten().await.unwrap();
     // The payload of the first of them: later ones prove that it was durable.
-    flip(&file, places[0] + 5_000);
-    stage.cluster.restart(old).await.unwrap();
-    let said = stage.cluster.process(old).unwrap().stderr();
+    flip(&scene.file, scene.places[0] + 5_000);
+    let cluster = &mut scene.stage.cluster;
+    cluster.restart(scene.old).await.unwrap();
+    let said = cluster.process(scene.old).unwrap().stderr();
     assert!(said.contains("the node is in quarantine"), "{said}");
     assert!(said.contains("was never committed"), "{said}");
-    all_nodes_agree(&stage.cluster, &all).await.unwrap();
+    all_nodes_agree(cluster, &scene.all).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

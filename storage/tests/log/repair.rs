@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::support::*;
 use inkstone_storage::error::{Faults, Known, OpenError, RepairError, Verdict};
-use inkstone_storage::io::sim::{Call, Fault, Names, Policy, SimDisk, Unit, Unsynced};
+use inkstone_storage::io::sim::{Call, Crash, Fault, Names, Policy, SimDisk, Unit, Unsynced};
 use inkstone_storage::io::{Disk, RealDisk};
 use inkstone_storage::log::{Log, Repair};
 use inkstone_storage::types::{BatchOutcome, Entry, LogId};
@@ -462,6 +462,14 @@ pub(crate) fn in_memory(dir: &Path) -> SimDisk {
     SimDisk::from_image(&image)
 }
 
+/// What of a crash's writes that were not synced is kept: all, none, each one alone, and some by chance.
+pub(crate) fn kept_of(crash: &Crash) -> Vec<Unsynced> {
+    let mut kept = vec![Unsynced::All, Unsynced::None];
+    kept.extend((0..crash.unsynced()).map(Unsynced::Only));
+    kept.extend((0..4).map(Unsynced::Random));
+    kept
+}
+
 /// The log is whole, or still says that what was damaged is; whether it is whole.
 fn is_mended(disk: &SimDisk, dir: &Path, expected: &[Found], what: &str) -> bool {
     match Log::open_on(Arc::new(disk.clone()), options(dir)) {
@@ -496,10 +504,7 @@ fn a_crash_at_any_step_of_a_repair_leaves_an_entry_damaged_or_mended() {
         assert!(steps > before + 3, "{what}");
         for step in before..=steps {
             let crash = journal.crash(step);
-            let mut kept = vec![Unsynced::All, Unsynced::None];
-            kept.extend((0..crash.unsynced()).map(Unsynced::Only));
-            kept.extend((0..4).map(Unsynced::Random));
-            for data in kept {
+            for data in kept_of(&crash) {
                 for (unit, names) in [
                     (Unit::Sector, Names::Kept),
                     (Unit::Page, Names::Kept),

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::repair::{ENTRIES, HEADER_BYTE, PAYLOAD_BYTE, entry, in_memory, repair, scene, spoil};
+use crate::repair::{
+    ENTRIES, HEADER_BYTE, PAYLOAD_BYTE, entry, in_memory, kept_of, repair, scene, spoil,
+};
 use crate::support::*;
 use inkstone_storage::error::OpenError;
-use inkstone_storage::io::sim::{Names, Policy, SimDisk, Unit, Unsynced};
+use inkstone_storage::io::sim::{Names, Policy, SimDisk, Unit};
 use inkstone_storage::log::{Log, Repair};
 use inkstone_storage::types::Entry;
 
@@ -106,10 +108,7 @@ fn a_crash_at_any_step_of_the_cut_loses_nothing_in_front_of_it() {
         let steps = journal.operations().len();
         for step in before..=steps {
             let crash = journal.crash(step);
-            let mut kept = vec![Unsynced::All, Unsynced::None];
-            kept.extend((0..crash.unsynced()).map(Unsynced::Only));
-            kept.extend((0..4).map(Unsynced::Random));
-            for data in kept {
+            for data in kept_of(&crash) {
                 for names in [Names::Kept, Names::Lost] {
                     let unit = Unit::Sector;
                     let policy = Policy { data, unit, names };
