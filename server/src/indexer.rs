@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
-use crate::blocking::Blocking;
+use crate::blocking::{Blocking, Busy};
 use crate::tail::Applied;
 
 use self::around::Tries;
@@ -69,7 +69,7 @@ enum FeedError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
-    Busy(#[from] crate::blocking::Busy),
+    Busy(#[from] Busy),
 }
 
 impl Indexer {
@@ -159,14 +159,10 @@ impl Feed {
             if self.wanted.has_changed().is_err() {
                 return;
             }
-            if !self.has_room() {
-                sleep(RETRY_AFTER).await;
-                continue;
-            }
             if let Err(error) = self.index_while_wanted().await {
                 tracing::warn!(%error, "indexing stopped; it is tried again");
                 self.withdraw();
-                if self.is_useless(&error) {
+                if self.is_useless(&error).await {
                     self.delete().await;
                 }
                 sleep(RETRY_AFTER).await;
@@ -174,9 +170,16 @@ impl Feed {
         }
     }
 
+    /// Bytes that are free on the log's disk; without end when it does not say.
+    async fn free_size(&self) -> Result<u64, Busy> {
+        let log = self.log.clone();
+        let free = self.blocking.run(move || log.free_size()).await?;
+        Ok(free.unwrap_or(u64::MAX))
+    }
+
     /// Whether there is enough room to index.
-    fn has_room(&mut self) -> bool {
-        let free = self.log.free_size().unwrap_or(u64::MAX);
+    async fn has_room(&mut self) -> Result<bool, Busy> {
+        let free = self.free_size().await?;
         let is_short = free < self.options.free_size_min;
         if is_short != self.is_short {
             let (free_size_min, dir) = (self.options.free_size_min, self.options.dir.display());
@@ -187,16 +190,16 @@ impl Feed {
             }
             self.is_short = is_short;
         }
-        !is_short
+        Ok(!is_short)
     }
 
     /// Whether an index that failed must go. One for which there was no room is whole up to its last commit; built anew it
     /// would need the same room. tantivy does not always say that this was it.
-    fn is_useless(&self, error: &FeedError) -> bool {
+    async fn is_useless(&self, error: &FeedError) -> bool {
         let room = 2 * self.options.writer_memory as u64;
         match error {
             FeedError::Index(IndexError::Failed(_)) => {
-                self.log.free_size().is_none_or(|free| free >= room)
+                self.free_size().await.is_ok_and(|free| free >= room)
             }
             FeedError::Index(IndexError::Full(_) | IndexError::Gaps(_))
             | FeedError::Read(_)
@@ -206,6 +209,10 @@ impl Feed {
 
     /// Opens the index and feeds it until this node should not index any more.
     async fn index_while_wanted(&mut self) -> Result<(), FeedError> {
+        if !self.has_room().await? {
+            sleep(RETRY_AFTER).await;
+            return Ok(());
+        }
         let options = IndexOptions {
             dir: self.options.dir.clone(),
             writer_memory: self.options.writer_memory,
@@ -237,7 +244,7 @@ impl Feed {
                 self.shared.searcher.store(Some(Arc::new(searcher.clone())));
                 self.publish(&searcher);
             }
-            if !self.has_room() {
+            if !self.has_room().await? {
                 // What is indexed can still be searched.
                 tokio::select! {
                     changed = self.wanted.changed() => if changed.is_err() { break },
