@@ -3,6 +3,8 @@
 //! Promises: every call ends: openraft does not time its streams out, so this does. A failed connection is
 //! `Unreachable`, which makes openraft back off. Must not know: files, what entries mean.
 
+mod outgoing;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::raft::freshness::Followed;
+use crate::raft::network::outgoing::{Outgoing, outgoing};
 use crate::raft::peers::{Peers, Purpose};
 use crate::raft::state_machine::{RaftSnapshot, SnapshotData};
 use crate::raft::types::{Member, RaftVote, TypeConfig};
@@ -148,8 +151,7 @@ async fn within<T>(
 
 fn append_to_wire(
     header: peer::Header,
-    as_of: i64,
-    request: AppendEntriesRequest<TypeConfig>,
+    Outgoing { as_of, request }: Outgoing,
 ) -> peer::AppendEntriesRequest {
     peer::AppendEntriesRequest {
         header: Some(header),
@@ -246,10 +248,10 @@ impl NetStreamAppend<TypeConfig> for Connection {
         Box::pin(async move {
             let sent = Arc::new(AtomicU64::new(0));
             let counter = Arc::clone(&sent);
-            let (header, followed) = (self.header.clone(), Arc::clone(&self.followed));
-            let requests = input.map(move |request| {
+            let header = self.header.clone();
+            let requests = outgoing(input, Arc::clone(&self.followed)).map(move |outgoing| {
                 counter.fetch_add(1, Ordering::Release);
-                append_to_wire(header.clone(), followed.at(), request)
+                append_to_wire(header.clone(), outgoing)
             });
             let opened = within(self.stall_timeout, self.client().append_entries(requests)).await;
             self.note(opened.as_ref().err());
