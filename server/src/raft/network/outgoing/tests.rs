@@ -118,6 +118,25 @@ async fn a_commit_behind_entries_that_stand_alone_is_sent_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn commits_are_held_ever_more_seldom_where_nothing_overtakes_them() {
+    let mut scene = Scene::new();
+    scene.quick_entries().await;
+    let mut held = Vec::new();
+    // A writer that waits until a follower has its record.
+    for index in 3..103 {
+        scene.request(None, index);
+        let asked = Instant::now();
+        assert_eq!(scene.next().await, Some((None, index)));
+        if asked.elapsed() >= HOLD {
+            held.push(index);
+        }
+        scene.request(Some(index), index);
+        assert_eq!(scene.at_once().await, (Some(index), index));
+    }
+    assert_eq!(held, [3, 20, 53], "the next is the 118th");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_held_commit_is_sent_when_the_stream_ends() {
     let mut scene = Scene::new();
     scene.quick_entries().await;
