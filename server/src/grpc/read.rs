@@ -55,7 +55,7 @@ pub(crate) async fn tail(
     consistency::check(consistency, request.at_least_offset)?;
     let deadline = Deadline::of_request(services.clock, metadata, READ_TIMEOUT, READ_TIMEOUT_MAX);
     let wanted = (consistency, request.at_least_offset);
-    let as_of_time = as_of_time(services, consistency).await;
+    let as_of_time = as_of_time(services, consistency);
     let info = visible_log(services, &request.log, wanted, deadline).await?;
     Ok(TailResponse {
         as_of_time,
@@ -77,7 +77,7 @@ pub(crate) async fn read(
     consistency::check(consistency, request.at_least_offset)?;
     let deadline = Deadline::of_request(services.clock, metadata, READ_TIMEOUT, READ_TIMEOUT_MAX);
     let wanted = (consistency, request.at_least_offset);
-    let as_of_time = as_of_time(services, consistency).await;
+    let as_of_time = as_of_time(services, consistency);
     let info = visible_log(services, &request.log, wanted, deadline).await?;
     let cursor = open_cursor(services, &request, &info).await?;
     let (events, receiver) = mpsc::channel(READ_MESSAGES_MAX);
@@ -141,9 +141,9 @@ impl Stream for Events {
 
 /// Everything that was acknowledged before is visible here; 0: not known, or nobody asks. Looked at before the state is:
 /// that can only be newer.
-async fn as_of_time(services: &Services, consistency: Consistency) -> i64 {
+fn as_of_time(services: &Services, consistency: Consistency) -> i64 {
     if consistency == Consistency::Stale {
-        services.group.as_of().await.unwrap_or(0)
+        services.group.as_of().unwrap_or(0)
     } else {
         0
     }

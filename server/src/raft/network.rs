@@ -3,7 +3,7 @@
 //! Promises: every call ends: openraft does not time its streams out, so this does. A failed connection is
 //! `Unreachable`, which makes openraft back off. Must not know: files, what entries mean.
 
-mod outgoing;
+mod commits;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::raft::freshness::Followed;
-use crate::raft::network::outgoing::{Outgoing, outgoing};
+use crate::raft::network::commits::ridden;
 use crate::raft::peers::{Peers, Purpose};
 use crate::raft::state_machine::{RaftSnapshot, SnapshotData};
 use crate::raft::types::{Member, RaftVote, TypeConfig};
@@ -151,8 +151,12 @@ async fn within<T>(
 
 fn append_to_wire(
     header: peer::Header,
-    Outgoing { as_of, request }: Outgoing,
+    followed: &Followed,
+    request: AppendEntriesRequest<TypeConfig>,
 ) -> peer::AppendEntriesRequest {
+    // Of a time after the request was made, too: it counts by what the request itself says is committed.
+    let committed = request.leader_commit.as_ref();
+    let as_of = committed.map_or(0, |committed| followed.at(committed.index()));
     peer::AppendEntriesRequest {
         header: Some(header),
         vote: Some(wire::vote_to_wire(&request.vote)),
@@ -248,10 +252,10 @@ impl NetStreamAppend<TypeConfig> for Connection {
         Box::pin(async move {
             let sent = Arc::new(AtomicU64::new(0));
             let counter = Arc::clone(&sent);
-            let header = self.header.clone();
-            let requests = outgoing(input, Arc::clone(&self.followed)).map(move |outgoing| {
+            let (header, followed) = (self.header.clone(), Arc::clone(&self.followed));
+            let requests = ridden(input).map(move |request| {
                 counter.fetch_add(1, Ordering::Release);
-                append_to_wire(header.clone(), outgoing)
+                append_to_wire(header.clone(), &followed, request)
             });
             let opened = within(self.stall_timeout, self.client().append_entries(requests)).await;
             self.note(opened.as_ref().err());

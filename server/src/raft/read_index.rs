@@ -182,7 +182,7 @@ impl Group {
         let begun = self.inner.time.now();
         let index = self.read_index_here().await?;
         if self.is_followed().await {
-            self.inner.followed.note(begun);
+            self.inner.followed.note(begun, index);
             Ok(index)
         } else {
             Err(ReadIndexError::NoLeader { leader: None })
@@ -227,14 +227,12 @@ impl Group {
 
     /// Everything that was acknowledged before this time (nanoseconds since the Unix epoch, by the leader's clock) is
     /// visible here; `None`: nothing is known.
-    pub async fn as_of(&self) -> Option<i64> {
+    pub fn as_of(&self) -> Option<i64> {
         if self.leader() != Leader::Here {
             return self.inner.freshness.as_of(self.inner.applied.index());
         }
-        // What former leaders committed must be applied here, too.
-        let followed = self.inner.followed.at();
-        let committed = self.read_index_here().await.ok()?;
-        (followed != 0 && committed <= self.inner.applied.index()).then_some(followed)
+        let followed = self.inner.followed.at(self.inner.applied.index());
+        (followed != 0).then_some(followed)
     }
 
     /// A leader's message was accepted: what it said of itself.
