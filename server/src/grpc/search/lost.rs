@@ -27,13 +27,32 @@ pub(crate) struct LostHits {
 /// The gaps that they leave, as the answer tells of them: newest first, as the hits.
 pub(super) async fn gaps(services: &Services, hits: Vec<LostHits>) -> Result<Vec<Gap>, Status> {
     let mut gaps: Vec<Gap> = Vec::new();
-    for hit in hits {
+    for hit in merged(hits) {
         if gaps.len() >= LOST_MAX {
             return Err(error::read(&hit.why, &services.data_dir));
         }
         gaps.push(gap(services, hit).await?);
     }
     Ok(gaps)
+}
+
+/// Hits that are lost with the same records count once: they were met by reads of a few offsets each.
+fn merged(hits: Vec<LostHits>) -> Vec<LostHits> {
+    let mut merged: Vec<LostHits> = Vec::new();
+    for hit in hits {
+        match merged.last_mut() {
+            Some(newer)
+                if newer.lost.entry.id == hit.lost.entry.id
+                    && newer.lost.from <= hit.lost.to
+                    && hit.lost.from <= newer.lost.to =>
+            {
+                newer.lost.from = newer.lost.from.min(hit.lost.from);
+                newer.lost.to = newer.lost.to.max(hit.lost.to);
+            }
+            _ => merged.push(hit),
+        }
+    }
+    merged
 }
 
 /// The gap that lost records leave, when no member has them.
@@ -59,6 +78,8 @@ enum Unindexed {
     Purged(u64),
     /// It can be read: the index will take it in.
     Whole,
+    /// The log does not give it: it was purged with all behind it, or is not applied here yet.
+    Absent,
 }
 
 /// The gaps of the index that the answer is over: newest first.
@@ -75,7 +96,9 @@ pub(super) async fn unindexed(
             let found = look.await.map_err(error::pool_busy)?;
             match found.map_err(|failed| error::read(&failed, &services.data_dir))? {
                 Unindexed::Purged(first) => at = first,
-                Unindexed::Whole => return Err(error::no_index()),
+                // With all behind it.
+                Unindexed::Absent if services.group.is_purged(log, at) => break,
+                Unindexed::Absent | Unindexed::Whole => return Err(error::no_index()),
                 Unindexed::Lost(hit) => {
                     at = hit.lost.to;
                     gaps.push(gap(services, hit).await?);
@@ -88,6 +111,7 @@ pub(super) async fn unindexed(
 
 fn look_at(log: &Log, id: LogId, at: u64) -> Result<Unindexed, ReadError> {
     match log.read(id, at, at + 1, 0) {
+        Ok(chunk) if chunk.next_offset <= at => Ok(Unindexed::Absent),
         Ok(_) => Ok(Unindexed::Whole),
         Err(ReadError::Purged { first, .. }) if first > at => Ok(Unindexed::Purged(first)),
         Err(why @ ReadError::Damaged(_)) => match log.lost_at(id, at)? {

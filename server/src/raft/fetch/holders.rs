@@ -31,6 +31,9 @@ enum Said {
 impl Fetcher {
     /// Asks all these members at once; this node is left out.
     pub(crate) async fn who_has(&self, entry: &EntryIdentity, members: &[v1::NodeInfo]) -> Holders {
+        if members.iter().all(|member| member.id != self.node_id()) {
+            return Holders::Unknown("this node does not know the members yet".to_owned());
+        }
         let others = members.iter().filter(|member| member.id != self.node_id());
         let asked = others.map(async |member| (member.id, self.has(entry, member).await));
         let said = join_all(asked).await;
