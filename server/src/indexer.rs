@@ -25,7 +25,7 @@ use crate::blocking::{Blocking, Busy};
 use crate::tail::Applied;
 
 use self::around::Tries;
-pub use self::around::{Mender, Met, Verdict};
+pub use self::around::{Harm, Mender, Met, Verdict};
 
 /// Bytes of payload that are read from the log and fed at a time.
 const FEED_SIZE: usize = 1 << 20;
@@ -104,6 +104,7 @@ impl Indexer {
             is_short: false,
             tries: Tries::default(),
             looked: 0,
+            stands_at: None,
         };
         let task = tokio::spawn(feed.run());
         (indexer, task)
@@ -150,6 +151,8 @@ struct Feed {
     tries: Tries,
     /// The number of the gap to look at next.
     looked: usize,
+    /// The entry in front of which the index stands, which is said once.
+    stands_at: Option<u64>,
 }
 
 impl Feed {
@@ -240,9 +243,7 @@ impl Feed {
             let last = *applied.borrow_and_update();
             let next = feeder.next_index();
             if last >= caught_up && next > caught_up && self.shared.searcher.load().is_none() {
-                // Before it is said how far it reaches: who hears of that asks for it.
-                self.shared.searcher.store(Some(Arc::new(searcher.clone())));
-                self.publish(&searcher);
+                self.offer(&searcher);
             }
             if !self.has_room().await? {
                 // What is indexed can still be searched.
@@ -256,7 +257,7 @@ impl Feed {
                 let met;
                 (feeder, met) = self.feed(feeder, next, last).await?;
                 if let Some(met) = met {
-                    feeder = self.go_around(feeder, met).await?;
+                    feeder = self.go_around(feeder, met, &searcher).await?;
                 }
                 if self.shared.searcher.load().is_some() {
                     self.publish(&searcher);
@@ -302,6 +303,13 @@ impl Feed {
     fn withdraw(&self) {
         self.shared.searcher.store(None);
         self.shared.progress.send_replace(0);
+    }
+
+    /// The index can be searched from now on.
+    fn offer(&self, searcher: &Searcher) {
+        // Before it is said how far it reaches: who hears of that asks for it.
+        self.shared.searcher.store(Some(Arc::new(searcher.clone())));
+        self.publish(searcher);
     }
 
     fn publish(&self, searcher: &Searcher) {

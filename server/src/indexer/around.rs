@@ -6,7 +6,7 @@
 use futures::future::BoxFuture;
 use inkstone_storage::error::ReadError;
 use inkstone_storage::log::{Log, Lost};
-use inkstone_storage::search::{self, Feeder, IndexGap};
+use inkstone_storage::search::{self, Feeder, IndexError, IndexGap, Searcher};
 use inkstone_storage::types::LogId;
 use tokio::time::sleep;
 
@@ -26,8 +26,19 @@ pub struct Met {
     pub index: u64,
     /// What a reader of it is told.
     pub why: ReadError,
-    /// The first of its records that are damaged; `None`: it put none into any log.
-    pub lost: Option<Lost>,
+    /// What it lacks.
+    pub harm: Harm,
+}
+
+/// What an entry lacks that can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// It put no records into any log.
+    Nothing,
+    /// Records, of which these are the first.
+    Records(Lost),
+    /// What would say so is damaged as well: nothing can be left out before that is mended.
+    Unknown,
 }
 
 /// What is known of a damaged entry.
@@ -85,20 +96,22 @@ impl Feed {
         self.blocking.run(turn).await?
     }
 
-    /// Goes on behind a damaged entry, when it is known to be lost or was asked for often enough; else waits a while.
+    /// Goes on behind a damaged entry, when it is known to be lost or was asked for often enough, and the index does not lack
+    /// too much already; else waits a while.
     pub(super) async fn go_around(
         &mut self,
         mut feeder: Feeder,
         met: Met,
+        searcher: &Searcher,
     ) -> Result<Feeder, FeedError> {
-        let index = met.index;
-        let verdict = (self.mender)(met).await;
-        if !self.tries.are_enough(index, verdict) {
-            tokio::select! {
-                // The caller looks at it.
-                _ = self.wanted.changed() => {}
-                () = sleep(RETRY_AFTER) => {}
-            }
+        let Met { index, harm, .. } = met;
+        let verdict = tokio::select! {
+            verdict = (self.mender)(met) => verdict,
+            // The caller looks at it.
+            _ = self.wanted.changed() => return Ok(feeder),
+        };
+        if !self.tries.are_enough(index, verdict) || harm == Harm::Unknown {
+            self.wait_to_retry().await;
             return Ok(feeder);
         }
         let log = self.log.clone();
@@ -111,15 +124,41 @@ impl Feed {
                 to,
             };
             let gaps: Vec<IndexGap> = remains.lost.into_iter().map(gap).collect();
-            feeder.feed_around(index, &remains.batches, &gaps)?;
+            match feeder.feed_around(index, &remains.batches, &gaps) {
+                Err(IndexError::Gaps(_)) => return Ok((feeder, false)),
+                fed => fed?,
+            }
             tracing::error!(
                 index,
                 ?gaps,
                 "records are damaged and left out of the search index; answers over them say so"
             );
-            Ok(feeder)
+            Ok::<_, FeedError>((feeder, true))
         };
-        self.blocking.run(turn).await?
+        let (feeder, is_behind) = self.blocking.run(turn).await??;
+        if !is_behind {
+            // The others stand there, too: nobody answers better.
+            if self.shared.searcher.load().is_none() {
+                self.offer(searcher);
+            }
+            if self.stands_at != Some(index) {
+                tracing::error!(
+                    index,
+                    "more records are damaged than a search index may lack: it stands in front of this entry"
+                );
+                self.stands_at = Some(index);
+            }
+            self.wait_to_retry().await;
+        }
+        Ok(feeder)
+    }
+
+    async fn wait_to_retry(&mut self) {
+        tokio::select! {
+            // The caller looks at it.
+            _ = self.wanted.changed() => {}
+            () = sleep(RETRY_AFTER) => {}
+        }
     }
 
     /// The entry of one of these gaps whose records can be read now, if there is one among the next that are looked at.
@@ -172,16 +211,30 @@ fn feed_one_by_one(
                 }
             }
             Err(why @ ReadError::Damaged(_)) => {
-                let remains = log.remains(index)?;
-                let lost = remains.lost.first();
-                let lost = lost.map(|(id, from, _)| log.lost_at(*id, *from));
-                let lost = lost.transpose()?.flatten();
-                return Ok((feeder, Some(Met { index, why, lost })));
+                let harm = harm(log, index)?;
+                return Ok((feeder, Some(Met { index, why, harm })));
             }
             Err(error) => return Err(error.into()),
         }
     }
     Ok((feeder, None))
+}
+
+/// What a damaged entry lacks.
+fn harm(log: &Log, index: u64) -> Result<Harm, ReadError> {
+    let first = match log.remains(index) {
+        Ok(remains) => remains.lost.first().copied(),
+        Err(ReadError::Damaged(_)) => return Ok(Harm::Unknown),
+        Err(error) => return Err(error),
+    };
+    let Some((id, from, _)) = first else {
+        return Ok(Harm::Nothing);
+    };
+    match log.lost_at(id, from) {
+        Ok(Some(lost)) => Ok(Harm::Records(lost)),
+        Ok(None) | Err(ReadError::Damaged(_)) => Ok(Harm::Unknown),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

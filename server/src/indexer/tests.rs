@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use inkstone_storage::format::batch::{Batches, EncodedBatch, join};
 use inkstone_storage::io::{Disk, DiskFile, RealDisk};
+use inkstone_storage::limits::SEARCH_GAPS_MAX;
 use inkstone_storage::log::{LogOptions, Spare};
 use inkstone_storage::types::{
     BatchOutcome, Entry, EntryId, EntryKind, Identity, LogId, NewRecord,
@@ -78,12 +79,20 @@ fn open_log(dir: &Path, free: &Arc<AtomicU64>) -> Log {
 
 /// Appends an entry of one record and applies it.
 fn append(log: &Log, applied: &Applied, index: u64) {
+    append_to(log, applied, index, 1);
+}
+
+/// The same with a record for each of so many logs, the first of which has one in every entry.
+fn append_to(log: &Log, applied: &Applied, index: u64, logs: u32) {
     let record = NewRecord {
         timestamp: 0,
         attributes: Vec::new(),
         body: format!("record {index}").into(),
     };
-    let payload = join(&[EncodedBatch::encode(LogId(1), None, None, &[record])], 0);
+    let batch =
+        |id: u64| EncodedBatch::encode(LogId(id), None, None, std::slice::from_ref(&record));
+    let batches: Vec<EncodedBatch> = (1..=u64::from(logs)).map(batch).collect();
+    let payload = join(&batches, 0);
     let batches = Batches::parse(payload.clone()).expect("just encoded");
     let entry = Entry {
         id: EntryId {
@@ -96,8 +105,11 @@ fn append(log: &Log, applied: &Applied, index: u64) {
     };
     log.append(vec![entry], Box::new(|_| ()))
         .expect("the log goes on");
-    let base_offset = index - 1;
-    log.note_batches(index, &batches, &[BatchOutcome::Taken { base_offset }]);
+    let taken = |log| BatchOutcome::Taken {
+        base_offset: if log == 0 { index - 1 } else { 0 },
+    };
+    let outcomes: Vec<BatchOutcome> = (0..logs).map(taken).collect();
+    log.note_batches(index, &batches, &outcomes);
     applied.publish(index);
 }
 
@@ -226,7 +238,7 @@ fn options_in(dir: &Path) -> IndexerOptions {
     }
 }
 
-/// Flips a bit of the record that entry `index` holds; false when it is not in the file.
+/// Flips a bit of each record that entry `index` holds; false when none is in the file.
 #[expect(clippy::disallowed_methods, reason = "the test plays the damage")]
 fn flip(dir: &Path, index: u64) -> bool {
     use std::os::unix::fs::FileExt as _;
@@ -234,16 +246,20 @@ fn flip(dir: &Path, index: u64) -> bool {
     let files = std::fs::read_dir(dir.join("group-1/log")).expect("a file of the log");
     for file in files.map(|file| file.expect("a file of the log").path()) {
         let bytes = std::fs::read(&file).expect("a file of the log");
-        let of_it = |part: &[u8]| part[1..] == body[1..];
-        if let Some(at) = bytes.windows(body.len()).position(of_it) {
-            let file = std::fs::OpenOptions::new()
-                .write(true)
-                .open(file)
-                .expect("a file of the log");
+        let of_it = |at: &usize| bytes[*at..][1..].starts_with(&body[1..]);
+        let found: Vec<usize> = (0..bytes.len()).filter(of_it).collect();
+        if found.is_empty() {
+            continue;
+        }
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(file)
+            .expect("a file of the log");
+        for at in found {
             file.write_all_at(&[bytes[at] ^ 1], at as u64)
                 .expect("a file of the log");
-            return true;
         }
+        return true;
     }
     false
 }
@@ -308,6 +324,40 @@ async fn a_damaged_entry_is_left_out_and_comes_in_when_it_is_mended() {
         }
     };
     timeout(PATIENCE, mended).await.expect("it is built again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_may_lack_no_more_answers_up_to_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(dir.path(), &Arc::new(AtomicU64::new(ROOM)));
+    let applied = Applied::new(0);
+    append(&log, &applied, 1);
+    let logs = u32::try_from(SEARCH_GAPS_MAX + 1).unwrap();
+    append_to(&log, &applied, 2, logs);
+    append(&log, &applied, 3);
+    while !flip(dir.path(), 2) {
+        tokio::task::yield_now().await;
+    }
+    while log.read_entries(2, 3, 0).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let wanted = watch::Sender::new(true);
+    let with = (log.clone(), nobody_has_it());
+    let options = options_in(dir.path());
+    let (indexer, _task) = Indexer::start(options, with, applied.clone(), wanted.subscribe());
+    timeout(PATIENCE, indexer.wait_for(1)).await.unwrap();
+    assert_eq!(indexer.index(), 1);
+    assert_eq!(
+        found(&indexer.searcher().expect("it is open")),
+        (vec![0], vec![])
+    );
+    // And goes on when it is mended.
+    assert!(flip(dir.path(), 2));
+    timeout(PATIENCE, indexer.wait_for(3)).await.unwrap();
+    assert_eq!(
+        found(&indexer.searcher().expect("it is open")),
+        (vec![2, 1, 0], vec![])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::time::timeout;
 
-use crate::indexer::{Mender, Met, Verdict};
+use crate::indexer::{Harm, Mender, Met, Verdict};
 use crate::raft::{Holders, Repairer};
 
 /// How long the index waits for a repair before it asks again.
@@ -24,11 +24,16 @@ impl Repairer {
         })
     }
 
-    async fn mend(&self, Met { index, why, lost }: Met) -> Verdict {
+    async fn mend(&self, Met { index, why, harm }: Met) -> Verdict {
         self.suspect(&why, Some(index));
-        let Some(lost) = lost else {
-            // It put no records into any log: the index lacks nothing without it.
-            return Verdict::Lost;
+        let lost = match harm {
+            // The index lacks nothing without it.
+            Harm::Nothing => return Verdict::Lost,
+            Harm::Records(lost) => lost,
+            Harm::Unknown => {
+                drop(timeout(PATIENCE, self.repair_for_reader(&why)).await);
+                return Verdict::Unsure;
+            }
         };
         match self.look_for(&lost).await {
             Holders::Nobody => Verdict::Lost,
