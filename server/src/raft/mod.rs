@@ -322,8 +322,8 @@ impl Group {
         self.inner.state.read().log(id).cloned()
     }
 
-    /// Whether a record that was applied, and that the log does not give, was purged: a record is readable before it is
-    /// applied. Its trim need not be applied here yet: a snapshot brings the state as it was before.
+    /// Whether a record was purged of which the caller has just seen that the log does not give it: one that was applied is
+    /// readable, else. Its trim need not be applied here yet: a snapshot brings the state as it was before.
     pub fn is_purged(&self, id: LogId, offset: u64) -> bool {
         let purged = self.inner.log.state().purged.is_some();
         let was_applied = |info: &LogInfo| offset < info.next_offset;

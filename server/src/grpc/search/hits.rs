@@ -170,6 +170,7 @@ impl Fetch {
             };
             if chunk.next_offset <= at {
                 if self.group.is_purged(self.request.log, at) {
+                    // With all behind it.
                     return Ok(newest_first(records));
                 }
                 break;
