@@ -121,3 +121,54 @@ fn look_at(log: &Log, id: LogId, at: u64) -> Result<Unindexed, ReadError> {
         Err(failed) => Err(failed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use inkstone_storage::error::{Damage, EntryIdentity};
+    use inkstone_storage::types::{EntryId, EntryKind};
+
+    use super::*;
+
+    fn hits(index: u64, from: u64, to: u64) -> LostHits {
+        let id = EntryId {
+            term: 1,
+            node: 1,
+            index,
+        };
+        let entry = EntryIdentity {
+            id,
+            kind: EntryKind::Batches,
+            payload_size: 1,
+            payload_crc: 1,
+            chain_crc: 0,
+        };
+        let damage = Damage {
+            file: "segment".into(),
+            position: 0,
+            what: "rotten".to_owned(),
+        };
+        LostHits {
+            lost: Lost { from, to, entry },
+            why: ReadError::Damaged(damage),
+        }
+    }
+
+    #[test]
+    fn what_several_reads_lacked_of_one_batch_is_one_gap_and_what_is_whole_between_is_in_none() {
+        // Hits of a batch that goes to 10,000, 40 apart; then two batches of one entry with a whole one between them.
+        let mut lost: Vec<LostHits> = (0..200)
+            .map(|run| hits(9, 9_960 - 40 * run, 10_000))
+            .collect();
+        lost.extend([hits(8, 30, 40), hits(8, 10, 20), hits(7, 8, 10)]);
+        let merged = merged(lost);
+        let gaps = merged.iter().map(|hit| {
+            let Lost { from, to, entry } = hit.lost;
+            (entry.id.index, from, to)
+        });
+        let gaps: Vec<(u64, u64, u64)> = gaps.collect();
+        assert_eq!(
+            gaps,
+            [(9, 2_000, 10_000), (8, 30, 40), (8, 10, 20), (7, 8, 10)]
+        );
+    }
+}
