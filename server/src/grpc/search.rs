@@ -220,7 +220,7 @@ async fn carry_out(
     .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
     .map_err(error::pool_busy)??;
     let gaps = async {
-        let mut gaps = lost::gaps(services, page.lost).await?;
+        let mut gaps = lost::gaps(services, info.id, page.lost).await?;
         gaps.extend(lost::unindexed(services, page.unindexed).await?);
         gaps.sort_by_key(|gap| std::cmp::Reverse(gap.from));
         Ok::<_, Status>(gaps)

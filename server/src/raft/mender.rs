@@ -36,7 +36,7 @@ impl Repairer {
             }
         };
         match self.look_for(&lost).await {
-            Holders::Nobody => Verdict::Lost,
+            Holders::Nobody { .. } => Verdict::Lost,
             Holders::Member(_) => {
                 drop(timeout(PATIENCE, self.repair_for_reader(&why)).await);
                 Verdict::Unsure

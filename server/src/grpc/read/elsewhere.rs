@@ -5,6 +5,7 @@
 
 use inkstone_proto::peer_v1::{ForwardReadRequest, ForwardReadResponse};
 use inkstone_proto::v1;
+use inkstone_proto::v1::Reason;
 use inkstone_storage::log::ReadChunk;
 use inkstone_storage::types::LogId;
 use tokio::time::timeout;
@@ -41,6 +42,38 @@ pub(crate) async fn read_elsewhere(services: &Services, wanted: Wanted) -> Optio
         }
     }
     None
+}
+
+/// Makes sure that these nodes, on which an entry is damaged somewhere, lack the record at `offset` of it, too. An error: one
+/// has it, or did not say; which.
+pub(crate) async fn lack_it_too(
+    services: &Services,
+    log: LogId,
+    offset: u64,
+    nodes: &[u64],
+) -> Result<(), String> {
+    let wanted = Wanted {
+        log,
+        from: offset,
+        until: offset + 1,
+        size_max: 1,
+    };
+    for member in services.group.members() {
+        let node = member.id;
+        if !nodes.contains(&node) {
+            continue;
+        }
+        match timeout(FORWARD_READ_TIMEOUT, ask(services, &member, wanted)).await {
+            Ok(Ok(_)) => return Err(format!("node {node} has it")),
+            Ok(Err(status)) => match error::reason_of(&status) {
+                // A node in quarantine gives entries that are whole, and nothing of others.
+                Some(Reason::Damaged | Reason::Quarantined) => {}
+                _ => return Err(format!("node {node}: {}", status.message())),
+            },
+            Err(_) => return Err(format!("node {node}: no answer in time")),
+        }
+    }
+    Ok(())
 }
 
 async fn ask(

@@ -1,8 +1,8 @@
 //! Hits whose records are damaged here, and records that the index lacks since they were damaged when it came to them: which
 //! of them are gaps of the answer, because no member has them any more.
 //!
-//! Promises: a record is left out only when every other member has said for itself that it does not have the entry, and then
-//! the answer says so; else the search fails here, and is asked of another member. Must not know: queries, the index.
+//! Promises: a record is left out only when every other member has said for itself that it does not have the entry, or has it
+//! damaged and lacks the record, and then the answer says so; else the search fails here, and is asked of another member. Must not know: queries, the index.
 
 use inkstone_proto::v1::{Gap, GapReason};
 use inkstone_storage::error::ReadError;
@@ -11,6 +11,7 @@ use inkstone_storage::search::IndexGap;
 use inkstone_storage::types::LogId;
 use tonic::Status;
 
+use crate::grpc::read::lack_it_too;
 use crate::grpc::{Services, error};
 use crate::raft::Holders;
 
@@ -25,13 +26,17 @@ pub(crate) struct LostHits {
 }
 
 /// The gaps that they leave, as the answer tells of them: newest first, as the hits.
-pub(super) async fn gaps(services: &Services, hits: Vec<LostHits>) -> Result<Vec<Gap>, Status> {
+pub(super) async fn gaps(
+    services: &Services,
+    log: LogId,
+    hits: Vec<LostHits>,
+) -> Result<Vec<Gap>, Status> {
     let mut gaps: Vec<Gap> = Vec::new();
     for hit in merged(hits) {
         if gaps.len() >= LOST_MAX {
             return Err(error::read(&hit.why, &services.data_dir));
         }
-        gaps.push(gap(services, hit).await?);
+        gaps.push(gap(services, log, hit).await?);
     }
     Ok(gaps)
 }
@@ -56,15 +61,24 @@ fn merged(hits: Vec<LostHits>) -> Vec<LostHits> {
 }
 
 /// The gap that lost records leave, when no member has them.
-async fn gap(services: &Services, LostHits { lost, why }: LostHits) -> Result<Gap, Status> {
+async fn gap(
+    services: &Services,
+    log: LogId,
+    LostHits { lost, why }: LostHits,
+) -> Result<Gap, Status> {
     let repairer = services.group.repairer();
     repairer.suspect(&why, Some(lost.entry.id.index));
     match repairer.look_for(&lost).await {
-        Holders::Nobody => Ok(Gap {
-            from: lost.from,
-            to: lost.to,
-            reason: GapReason::Damaged.into(),
-        }),
+        Holders::Nobody { damaged } => {
+            if let Err(who) = lack_it_too(services, log, lost.from, &damaged).await {
+                return Err(error::read_unsure(&why, &services.data_dir, &who));
+            }
+            Ok(Gap {
+                from: lost.from,
+                to: lost.to,
+                reason: GapReason::Damaged.into(),
+            })
+        }
         Holders::Member(_) => Err(error::read(&why, &services.data_dir)),
         Holders::Unknown(who) => Err(error::read_unsure(&why, &services.data_dir, &who)),
     }
@@ -101,7 +115,7 @@ pub(super) async fn unindexed(
                 Unindexed::Absent | Unindexed::Whole => return Err(error::no_index()),
                 Unindexed::Lost(hit) => {
                     at = hit.lost.to;
-                    gaps.push(gap(services, hit).await?);
+                    gaps.push(gap(services, log, hit).await?);
                 }
             }
         }

@@ -15,8 +15,12 @@ use super::take::{Fetcher, absence, identity_to_wire};
 pub enum Holders {
     /// This member has it whole.
     Member(u64),
-    /// It is damaged on every other member, or not there.
-    Nobody,
+    /// Every other member lacks it: it is damaged there, or not there at all. On these nodes it is damaged, and one of them may
+    /// still have some of its records.
+    Nobody {
+        /// Their ids.
+        damaged: Vec<u64>,
+    },
     /// Some did not say; which, and what they said instead, for people.
     Unknown(String),
 }
@@ -24,7 +28,10 @@ pub enum Holders {
 /// What one member says.
 enum Said {
     HasIt,
-    HasItNot,
+    /// Only damaged, or not at all.
+    HasItNot {
+        is_damaged: bool,
+    },
     Nothing(String),
 }
 
@@ -40,13 +47,16 @@ impl Fetcher {
         if let Some((node, _)) = said.iter().find(|(_, said)| matches!(said, Said::HasIt)) {
             return Holders::Member(*node);
         }
-        let silent = said.into_iter().filter_map(|(node, said)| match said {
-            Said::HasIt | Said::HasItNot => None,
-            Said::Nothing(why) => Some(format!("node {node}: {why}")),
-        });
-        let silent: Vec<String> = silent.collect();
+        let (mut damaged, mut silent) = (Vec::new(), Vec::new());
+        for (node, said) in said {
+            match said {
+                Said::HasItNot { is_damaged: true } => damaged.push(node),
+                Said::HasIt | Said::HasItNot { .. } => {}
+                Said::Nothing(why) => silent.push(format!("node {node}: {why}")),
+            }
+        }
         if silent.is_empty() {
-            Holders::Nobody
+            Holders::Nobody { damaged }
         } else {
             Holders::Unknown(silent.join(", "))
         }
@@ -72,8 +82,9 @@ impl Fetcher {
         let why = page.absent.first().map(|(_, why)| *why);
         let why = why.unwrap_or_default();
         match why {
-            peer::Absence::Damaged | peer::Absence::Purged | peer::Absence::BeyondEnd => {
-                Said::HasItNot
+            peer::Absence::Damaged => Said::HasItNot { is_damaged: true },
+            peer::Absence::Purged | peer::Absence::BeyondEnd => {
+                Said::HasItNot { is_damaged: false }
             }
             // What is known here of the entry may be damaged as well: then it was asked for another one.
             peer::Absence::Other | peer::Absence::Uncommitted | peer::Absence::Unspecified => {
