@@ -38,7 +38,7 @@ use self::cursor::{Cursor, messages};
 use self::damaged::Instead;
 use self::elsewhere::Wanted;
 
-pub(crate) use self::elsewhere::{lack_it_too, read_here};
+pub(crate) use self::elsewhere::{look_for, read_here};
 
 mod cursor;
 mod damaged;

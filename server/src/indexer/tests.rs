@@ -213,17 +213,7 @@ async fn what_is_purged_goes_from_the_index_and_gives_its_room_on_the_disk_back(
     // What is left is found, and what comes next.
     append(&log, &applied, LAST + 1);
     timeout(PATIENCE, indexer.wait_for(LAST + 1)).await.unwrap();
-    let request = search::SearchRequest {
-        log: LogId(1),
-        query: search::Query::parse("record").expect("a word"),
-        limit: 100,
-        since: None,
-        until: None,
-        before_offset: None,
-    };
-    let searcher = indexer.searcher().expect("it is open");
-    let found = searcher.search(&request, &|| false).expect("it answers");
-    let offsets = &found.offsets;
+    let (offsets, _) = found(&indexer.searcher().expect("it is open"));
     assert_eq!(offsets[..3], [LAST, LAST - 1, LAST - 2]);
     assert!(offsets.len() < 20, "{offsets:?}");
 }

@@ -1,16 +1,16 @@
 //! What a reader gets in place of records that are damaged here: the same ones from another member, or, when none has
 //! them, the gap that they leave.
 //!
-//! Promises: a gap is told only when every other member has said for itself that it does not have the entry, and those that
-//! have it damaged that they do not have the record; as long as one may have it the read ends with an error that says who. Damage that a reader meets is in the node's status before the
-//! reader is answered. Must not know: streams, cursors.
+//! Promises: a gap is told only when every other member has said for itself that it does not have the entry, or has it damaged
+//! and lacks the records; as long as one may have them the read ends with an error that says who. Damage that a reader meets
+//! is in the node's status before the reader is answered. Must not know: streams, cursors.
 
 use inkstone_storage::error::ReadError;
 use inkstone_storage::log::{Lost, ReadChunk};
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::elsewhere::{Wanted, lack_it_too, read_elsewhere};
+use super::elsewhere::{Wanted, look_for, read_elsewhere};
 use crate::grpc::limits::READ_TIMEOUT;
 use crate::grpc::{Services, error};
 use crate::raft::Holders;
@@ -39,11 +39,8 @@ pub(crate) async fn instead_of(
     let Some(lost) = lost else {
         return read_again(services, wanted).await;
     };
-    match repairer.look_for(&lost).await {
-        Holders::Nobody { damaged } => {
-            if let Err(who) = lack_it_too(services, wanted.log, lost.from, &damaged).await {
-                return Err(error::read_unsure(failed, &services.data_dir, &who));
-            }
+    match look_for(services, wanted.log, &lost).await {
+        Holders::Nobody { .. } => {
             let (log, from, to) = (wanted.log.0, lost.from, lost.to);
             tracing::error!(log, from, to, index = lost.entry.id.index, %failed, "records are damaged on all members");
             Ok(Instead::Lost(lost))

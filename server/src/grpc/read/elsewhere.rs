@@ -4,15 +4,15 @@
 //! keeps its own error. Must not know: streams, cursors.
 
 use inkstone_proto::peer_v1::{ForwardReadRequest, ForwardReadResponse};
-use inkstone_proto::v1;
-use inkstone_proto::v1::Reason;
-use inkstone_storage::log::ReadChunk;
+use inkstone_proto::v1::{self, Reason};
+use inkstone_storage::log::{Lost, ReadChunk};
 use inkstone_storage::types::LogId;
 use tokio::time::timeout;
 use tonic::Status;
 
 use crate::grpc::limits::{FORWARD_READ_TIMEOUT, READ_MESSAGE_SIZE_MAX};
 use crate::grpc::{Services, convert, error};
+use crate::raft::Holders;
 
 /// Offsets of a log that are to be read elsewhere.
 #[derive(Debug, Clone, Copy)]
@@ -44,36 +44,35 @@ pub(crate) async fn read_elsewhere(services: &Services, wanted: Wanted) -> Optio
     None
 }
 
-/// Makes sure that these nodes, on which an entry is damaged somewhere, lack the record at `offset` of it, too. An error: one
-/// has it, or did not say; which.
-pub(crate) async fn lack_it_too(
-    services: &Services,
-    log: LogId,
-    offset: u64,
-    nodes: &[u64],
-) -> Result<(), String> {
+/// Whether another member has these records. One whose copy of the entry is damaged is asked for the first of them itself: it
+/// may be damaged there in another place.
+pub(crate) async fn look_for(services: &Services, log: LogId, lost: &Lost) -> Holders {
+    let holders = services.group.repairer().look_for(lost).await;
+    let Holders::Nobody { damaged } = &holders else {
+        return holders;
+    };
     let wanted = Wanted {
         log,
-        from: offset,
-        until: offset + 1,
+        from: lost.from,
+        until: lost.from + 1,
         size_max: 1,
     };
     for member in services.group.members() {
         let node = member.id;
-        if !nodes.contains(&node) {
+        if !damaged.contains(&node) {
             continue;
         }
         match timeout(FORWARD_READ_TIMEOUT, ask(services, &member, wanted)).await {
-            Ok(Ok(_)) => return Err(format!("node {node} has it")),
+            Ok(Ok(_)) => return Holders::Member(node),
             Ok(Err(status)) => match error::reason_of(&status) {
                 // A node in quarantine gives entries that are whole, and nothing of others.
                 Some(Reason::Damaged | Reason::Quarantined) => {}
-                _ => return Err(format!("node {node}: {}", status.message())),
+                _ => return Holders::Unknown(format!("node {node}: {}", status.message())),
             },
-            Err(_) => return Err(format!("node {node}: no answer in time")),
+            Err(_) => return Holders::Unknown(format!("node {node}: no answer in time")),
         }
     }
-    Ok(())
+    holders
 }
 
 async fn ask(

@@ -2,7 +2,8 @@
 //! of them are gaps of the answer, because no member has them any more.
 //!
 //! Promises: a record is left out only when every other member has said for itself that it does not have the entry, or has it
-//! damaged and lacks the record, and then the answer says so; else the search fails here, and is asked of another member. Must not know: queries, the index.
+//! damaged and lacks the record, and then the answer says so; else the search fails here, and is asked of another member.
+//! Must not know: queries, the index.
 
 use inkstone_proto::v1::{Gap, GapReason};
 use inkstone_storage::error::ReadError;
@@ -11,7 +12,7 @@ use inkstone_storage::search::IndexGap;
 use inkstone_storage::types::LogId;
 use tonic::Status;
 
-use crate::grpc::read::lack_it_too;
+use crate::grpc::read::look_for;
 use crate::grpc::{Services, error};
 use crate::raft::Holders;
 
@@ -68,17 +69,12 @@ async fn gap(
 ) -> Result<Gap, Status> {
     let repairer = services.group.repairer();
     repairer.suspect(&why, Some(lost.entry.id.index));
-    match repairer.look_for(&lost).await {
-        Holders::Nobody { damaged } => {
-            if let Err(who) = lack_it_too(services, log, lost.from, &damaged).await {
-                return Err(error::read_unsure(&why, &services.data_dir, &who));
-            }
-            Ok(Gap {
-                from: lost.from,
-                to: lost.to,
-                reason: GapReason::Damaged.into(),
-            })
-        }
+    match look_for(services, log, &lost).await {
+        Holders::Nobody { .. } => Ok(Gap {
+            from: lost.from,
+            to: lost.to,
+            reason: GapReason::Damaged.into(),
+        }),
         Holders::Member(_) => Err(error::read(&why, &services.data_dir)),
         Holders::Unknown(who) => Err(error::read_unsure(&why, &services.data_dir, &who)),
     }
