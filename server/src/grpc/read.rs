@@ -36,9 +36,8 @@ use crate::raft::LogInfo;
 
 use self::cursor::{Cursor, messages};
 use self::damaged::Instead;
-use self::elsewhere::Wanted;
 
-pub(crate) use self::elsewhere::{look_for, read_here};
+pub(crate) use self::elsewhere::{Copies, Wanted, look_for, read_elsewhere, read_here};
 
 mod cursor;
 mod damaged;

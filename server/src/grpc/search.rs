@@ -29,6 +29,7 @@ use self::hits::Fetch;
 mod coverage;
 mod hits;
 mod lost;
+mod page;
 
 /// A search whose fields were checked.
 #[derive(Debug, Clone)]
@@ -194,6 +195,7 @@ async fn carry_out(
         searcher,
         behind,
     } = covered(services, request, checked.consistency, patience).await?;
+    let query = checked.query;
     let fetch = Fetch {
         searcher,
         log: services.group.log().clone(),
@@ -202,7 +204,7 @@ async fn carry_out(
         deadline: deadline.earlier_by(clock, 8),
         request: index::SearchRequest {
             log: info.id,
-            query: checked.query,
+            query: query.clone(),
             limit: checked.limit,
             since: request.since,
             until: request.until,
@@ -212,26 +214,21 @@ async fn carry_out(
         data_dir: services.data_dir.clone(),
     };
     let held = room(services, deadline, connection).await?;
-    let page = timeout_at(
+    let mut page = timeout_at(
         deadline.instant(),
         services.searches.run(move || fetch.run()),
     )
     .await
     .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
     .map_err(error::pool_busy)??;
-    let gaps = async {
-        let mut gaps = lost::gaps(services, info.id, page.lost).await?;
-        gaps.extend(lost::unindexed(services, page.unindexed).await?);
-        gaps.sort_by_key(|gap| std::cmp::Reverse(gap.from));
-        Ok::<_, Status>(gaps)
-    };
+    let gaps = lost::make_good(services, (info.id, &query), &mut page);
     let gaps = timeout_at(deadline.instant(), gaps)
         .await
         .map_err(|_| error::timeout("no member said in time whether it has a damaged record"))??;
     // Read after the search: what is indexed was applied before.
     let now = services.group.log_info_by_id(info.id).unwrap_or(info);
     let answer = SearchResponse {
-        hits: page.hits,
+        hits: page.hits.into_iter().map(|(hit, _)| hit).collect(),
         indexed_next_offset: page.indexed_next_offset,
         committed_next_offset: now.next_offset.max(page.indexed_next_offset),
         complete: page.complete && gaps.is_empty(),

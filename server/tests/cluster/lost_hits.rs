@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use inkstone_client::{Client, Consistency, Gap, GapReason, IfExists, SearchAnswer, SearchOptions};
 use inkstone_jepsen::cluster::{Cluster, ClusterOptions};
 use inkstone_jepsen::lines::Numbers;
@@ -40,6 +41,13 @@ pub(crate) async fn search(client: &Client, query: &str) -> SearchAnswer {
 
 /// A cluster whose nodes have all searched the log and sealed its first segment, with a client of each; nothing scrubs.
 pub(crate) async fn searched_cluster(texts: &[Vec<u8>]) -> (Stage, Vec<Client>) {
+    searched_cluster_after(async |client| append_all(client, LOG, texts, 10).await.map(drop)).await
+}
+
+/// The same after the texts were appended in another way.
+pub(crate) async fn searched_cluster_after(
+    append: impl AsyncFnOnce(&Client) -> Result<()>,
+) -> (Stage, Vec<Client>) {
     let options = ClusterOptions {
         tables: "[log]\nsegment_size = 16777216\ntail_size = 1048576\n".to_owned(),
         ..ClusterOptions::new(binary())
@@ -69,9 +77,7 @@ pub(crate) async fn searched_cluster(texts: &[Vec<u8>]) -> (Stage, Vec<Client>) 
         .create_log(LOG, IfExists::Fail)
         .await
         .expect("the cluster works");
-    append_all(&client, LOG, texts, 10)
-        .await
-        .expect("the cluster works");
+    append(&client).await.expect("the cluster works");
     let asked: Vec<Client> = (0..3)
         .map(|node| stage.cluster.client_of(node).expect("the cluster works"))
         .collect();

@@ -5,6 +5,7 @@
 
 mod absent;
 mod aged;
+mod apart;
 mod bad_input;
 mod conditional;
 mod damage;

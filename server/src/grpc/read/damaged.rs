@@ -10,10 +10,9 @@ use inkstone_storage::log::{Lost, ReadChunk};
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::elsewhere::{Wanted, look_for, read_elsewhere};
+use super::elsewhere::{Copies, Wanted, look_for, read_elsewhere};
 use crate::grpc::limits::READ_TIMEOUT;
 use crate::grpc::{Services, error};
-use crate::raft::Holders;
 
 /// What is told in place of damaged records.
 #[derive(Debug)]
@@ -40,16 +39,16 @@ pub(crate) async fn instead_of(
         return read_again(services, wanted).await;
     };
     match look_for(services, wanted.log, &lost).await {
-        Holders::Nobody { .. } => {
-            let (log, from, to) = (wanted.log.0, lost.from, lost.to);
+        Copies::Nowhere { to } => {
+            let (log, from) = (wanted.log.0, lost.from);
             tracing::error!(log, from, to, index = lost.entry.id.index, %failed, "records are damaged on all members");
-            Ok(Instead::Lost(lost))
+            Ok(Instead::Lost(Lost { to, ..lost }))
         }
-        Holders::Member(_) => {
+        Copies::There => {
             drop(timeout(READ_TIMEOUT, repairer.repair_for_reader(failed)).await);
             read_again(services, wanted).await
         }
-        Holders::Unknown(who) => Err(error::read_unsure(failed, &services.data_dir, &who)),
+        Copies::Unknown(who) => Err(error::read_unsure(failed, &services.data_dir, &who)),
     }
 }
 

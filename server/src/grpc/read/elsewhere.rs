@@ -1,10 +1,11 @@
 //! Records that are damaged here, read from another member that has them whole.
 //!
-//! Promises: one hop; a member answers with what it verified on that read, or not at all; when none has them the caller
-//! keeps its own error. Must not know: streams, cursors.
+//! Promises: one hop; a member answers with what it verified on that read, or says how far it is damaged there; that none has
+//! them is said only when every one of them has said so for itself. Must not know: streams, cursors.
 
 use inkstone_proto::peer_v1::{ForwardReadRequest, ForwardReadResponse};
 use inkstone_proto::v1::{self, Reason};
+use inkstone_storage::error::ReadError;
 use inkstone_storage::log::{Lost, ReadChunk};
 use inkstone_storage::types::LogId;
 use tokio::time::timeout;
@@ -13,6 +14,29 @@ use tonic::Status;
 use crate::grpc::limits::{FORWARD_READ_TIMEOUT, READ_MESSAGE_SIZE_MAX};
 use crate::grpc::{Services, convert, error};
 use crate::raft::Holders;
+
+/// Whether another member has records that are damaged here.
+#[derive(Debug)]
+pub(crate) enum Copies {
+    /// One may have them: it has the whole entry, or the first of them.
+    There,
+    /// None has those up to this offset.
+    Nowhere {
+        /// The offset behind the last that is damaged on every member.
+        to: u64,
+    },
+    /// Some did not say; which, and what they said instead, for people.
+    Unknown(String),
+}
+
+/// What a member answers to a read.
+enum Answer {
+    Records(ReadChunk),
+    /// They are damaged there, too, up to this offset.
+    Damaged {
+        to: u64,
+    },
+}
 
 /// Offsets of a log that are to be read elsewhere.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +58,10 @@ pub(crate) async fn read_elsewhere(services: &Services, wanted: Wanted) -> Optio
     }
     for member in members {
         match timeout(FORWARD_READ_TIMEOUT, ask(services, &member, wanted)).await {
-            Ok(Ok(chunk)) => return Some(chunk),
+            Ok(Ok(Answer::Records(chunk))) => return Some(chunk),
+            Ok(Ok(Answer::Damaged { .. })) => {
+                tracing::debug!(node = member.id, "a damaged record is damaged there, too");
+            }
             Ok(Err(status)) => {
                 tracing::debug!(node = member.id, %status, "a damaged record is not to be had there");
             }
@@ -44,42 +71,41 @@ pub(crate) async fn read_elsewhere(services: &Services, wanted: Wanted) -> Optio
     None
 }
 
-/// Whether another member has these records. One whose copy of the entry is damaged is asked for the first of them itself: it
-/// may be damaged there in another place.
-pub(crate) async fn look_for(services: &Services, log: LogId, lost: &Lost) -> Holders {
-    let holders = services.group.repairer().look_for(lost).await;
-    let Holders::Nobody { damaged } = &holders else {
-        return holders;
+/// Whether another member has these records. One whose copy of the entry is damaged is asked for the records themselves:
+/// they may be whole there, and other ones damaged.
+pub(crate) async fn look_for(services: &Services, log: LogId, lost: &Lost) -> Copies {
+    let damaged = match services.group.repairer().look_for(lost).await {
+        Holders::Member(_) => return Copies::There,
+        Holders::Unknown(who) => return Copies::Unknown(who),
+        Holders::Nobody { damaged } => damaged,
     };
-    let wanted = Wanted {
-        log,
-        from: lost.from,
-        until: lost.from + 1,
-        size_max: 1,
-    };
+    let mut to = lost.to;
     for member in services.group.members() {
         let node = member.id;
         if !damaged.contains(&node) {
             continue;
         }
+        let wanted = Wanted {
+            log,
+            from: lost.from,
+            until: to,
+            size_max: 1,
+        };
         match timeout(FORWARD_READ_TIMEOUT, ask(services, &member, wanted)).await {
-            Ok(Ok(_)) => return Holders::Member(node),
+            Ok(Ok(Answer::Records(_))) => return Copies::There,
+            Ok(Ok(Answer::Damaged { to: there })) => to = to.min(there),
             Ok(Err(status)) => match error::reason_of(&status) {
                 // A node in quarantine gives entries that are whole, and nothing of others.
                 Some(Reason::Damaged | Reason::Quarantined) => {}
-                _ => return Holders::Unknown(format!("node {node}: {}", status.message())),
+                _ => return Copies::Unknown(format!("node {node}: {}", status.message())),
             },
-            Err(_) => return Holders::Unknown(format!("node {node}: no answer in time")),
+            Err(_) => return Copies::Unknown(format!("node {node}: no answer in time")),
         }
     }
-    holders
+    Copies::Nowhere { to }
 }
 
-async fn ask(
-    services: &Services,
-    member: &v1::NodeInfo,
-    wanted: Wanted,
-) -> Result<ReadChunk, Status> {
+async fn ask(services: &Services, member: &v1::NodeInfo, wanted: Wanted) -> Result<Answer, Status> {
     let request = ForwardReadRequest {
         header: Some(services.group.header(member.id)),
         log_id: wanted.log.0,
@@ -89,6 +115,10 @@ async fn ask(
     };
     let mut peer = services.group.peer(member);
     let response = peer.forward_read(request).await?.into_inner();
+    let to = response.damaged_until;
+    if response.records.is_empty() && to > wanted.from {
+        return Ok(Answer::Damaged { to });
+    }
     let count = response.records.len() as u64;
     let are_wanted = (wanted.from..wanted.until)
         .zip(&response.records)
@@ -98,10 +128,10 @@ async fn ask(
         return Err(Status::data_loss("other records than were asked for"));
     }
     let records = response.records.into_iter().map(convert::record_from_wire);
-    Ok(ReadChunk {
+    Ok(Answer::Records(ReadChunk {
         records: records.collect(),
         next_offset: wanted.from + count,
-    })
+    }))
 }
 
 /// Reads here what another member's reader lacks. For the peer service: the last hop.
@@ -119,16 +149,29 @@ pub(crate) async fn read_here(
     let size = usize::try_from(request.size_max).unwrap_or(usize::MAX);
     let size = size.clamp(1, READ_MESSAGE_SIZE_MAX);
     let log = services.group.log().clone();
-    let chunk = services
-        .reads
-        .run(move || log.read(id, from, until, size))
-        .await
-        .map_err(error::pool_busy)?
-        .map_err(|failed| error::read(&failed, &services.data_dir))?;
+    let read = move || match log.read(id, from, until, size) {
+        // Which records it takes can't always be told.
+        Err(why @ ReadError::Damaged(_)) => match log.lost_at(id, from) {
+            Ok(Some(lost)) => Ok(Err(lost.to)),
+            Ok(None) | Err(_) => Err(why),
+        },
+        read => read.map(Ok),
+    };
+    let read = services.reads.run(read).await.map_err(error::pool_busy)?;
+    let chunk = match read.map_err(|failed| error::read(&failed, &services.data_dir))? {
+        Ok(chunk) => chunk,
+        Err(damaged_until) => {
+            return Ok(ForwardReadResponse {
+                records: Vec::new(),
+                damaged_until,
+            });
+        }
+    };
     if chunk.records.is_empty() {
         return Err(error::offset_out_of_range(from, visible));
     }
     Ok(ForwardReadResponse {
         records: chunk.records.into_iter().map(convert::record).collect(),
+        damaged_until: 0,
     })
 }

@@ -6,28 +6,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use inkstone_proto::v1::{Highlight, Hit};
 use inkstone_storage::error::ReadError;
 use inkstone_storage::log::Log;
-use inkstone_storage::search::{IndexGap, Query, SearchRequest, Searcher};
+use inkstone_storage::search::{SearchRequest, Searcher};
 use inkstone_storage::types::Record;
 use tonic::Status;
 
 use crate::clock::Clock;
-use crate::grpc::convert::{self, record_size};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::error;
-use crate::grpc::limits::{
-    HIGHLIGHTS_MAX, READ_MESSAGE_SIZE_MAX, SEARCH_ANSWER_SIZE_MAX, SEARCH_READ_SPAN_MAX,
-};
+use crate::grpc::limits::{READ_MESSAGE_SIZE_MAX, SEARCH_READ_SPAN_MAX};
 use crate::grpc::search::lost::LostHits;
+use crate::grpc::search::page::{Page, hit};
 use crate::raft::Group;
-
-/// Bytes that a highlight takes in an answer, at most.
-const HIGHLIGHT_SIZE: usize = 12;
-
-/// Gaps of the index that one answer names.
-const UNINDEXED_MAX: usize = 16;
 
 /// One search, ready to run.
 #[derive(Debug)]
@@ -42,38 +33,6 @@ pub(crate) struct Fetch {
     /// The log's first offset: what is below it was trimmed, and may still be in the index.
     pub(crate) first_offset: u64,
     pub(crate) data_dir: Arc<PathBuf>,
-}
-
-/// The hits of one answer, and what they cover.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) hits: Vec<Hit>,
-    pub(crate) indexed_next_offset: u64,
-    pub(crate) complete: bool,
-    pub(crate) next_before_offset: Option<u64>,
-    /// Hits whose records are damaged here.
-    pub(crate) lost: Vec<LostHits>,
-    /// What the index lacks of what the page is over, newest first.
-    pub(crate) unindexed: Vec<IndexGap>,
-}
-
-impl Page {
-    /// Names what the index lacks among the offsets that the page is over. With more of it than one answer names, the page
-    /// ends in front of the rest.
-    fn leave_out(&mut self, gaps: Vec<IndexGap>, first_offset: u64) {
-        let from = self.next_before_offset.unwrap_or(0).max(first_offset);
-        let unindexed = gaps.into_iter().rev().filter(|gap| gap.to > from);
-        self.unindexed = unindexed.collect();
-        if self.unindexed.len() <= UNINDEXED_MAX {
-            return;
-        }
-        self.unindexed.truncate(UNINDEXED_MAX);
-        let end = self.unindexed.last().map_or(0, |gap| gap.from);
-        let is_in_page = |hit: &Hit| hit.record.as_ref().is_some_and(|it| it.offset >= end);
-        self.hits.retain(is_in_page);
-        self.lost.retain(|hit| hit.lost.from >= end);
-        self.next_before_offset = Some(end);
-    }
 }
 
 impl Fetch {
@@ -101,31 +60,18 @@ impl Fetch {
             lost: Vec::new(),
             unindexed: Vec::new(),
         };
-        let mut room = SEARCH_ANSWER_SIZE_MAX;
         let mut rest = found.offsets.as_slice();
-        let mut cut = false;
-        while !rest.is_empty() && !cut {
-            if !page.hits.is_empty() && expired() {
+        while !rest.is_empty() && page.next_before_offset.is_none() {
+            if expired() && page.end_here() {
                 page.complete = false;
-                cut = true;
                 break;
             }
             let run;
             (run, rest) = rest.split_at(run_length(rest));
-            for record in self.read_run(run, &mut page.lost)? {
-                let hit = hit(record, &self.request.query);
-                if hit.1 > room && !page.hits.is_empty() {
-                    cut = true;
-                    break;
-                }
-                room = room.saturating_sub(hit.1);
-                page.hits.push(hit.0);
-            }
+            let records = self.read_run(run, &mut page.lost)?.into_iter();
+            page.take_in(records.map(|record| hit(record, &self.request.query)));
         }
-        if cut {
-            let last = page.hits.last().and_then(|hit| hit.record.as_ref());
-            page.next_before_offset = last.map(|record| record.offset);
-        } else if found.more || !found.complete {
+        if page.next_before_offset.is_none() && (found.more || !found.complete) {
             // A search that was cut can be continued where it stopped.
             page.next_before_offset = found.offsets.last().copied();
         }
@@ -158,12 +104,15 @@ impl Fetch {
                         return Err(error::read(&why, &self.data_dir));
                     };
                     at = found.to;
-                    let mut is_hit = false;
-                    while wanted.next_if(|offset| *offset < found.to).is_some() {
-                        is_hit = true;
-                    }
-                    if is_hit {
-                        lost.push(LostHits { lost: found, why });
+                    let are_lost =
+                        std::iter::from_fn(|| wanted.next_if(|offset| *offset < found.to));
+                    let offsets: Vec<u64> = are_lost.collect();
+                    if !offsets.is_empty() {
+                        lost.push(LostHits {
+                            lost: found,
+                            why,
+                            offsets: newest_first(offsets),
+                        });
                     }
                     continue;
                 }
@@ -191,13 +140,13 @@ impl Fetch {
     }
 }
 
-fn newest_first(mut records: Vec<Record>) -> Vec<Record> {
-    records.reverse();
-    records
+fn newest_first<T>(mut rising: Vec<T>) -> Vec<T> {
+    rising.reverse();
+    rising
 }
 
 /// How many of the first offsets, which fall, one read fetches.
-fn run_length(offsets: &[u64]) -> usize {
+pub(super) fn run_length(offsets: &[u64]) -> usize {
     let Some(newest) = offsets.first() else {
         return 0;
     };
@@ -207,77 +156,9 @@ fn run_length(offsets: &[u64]) -> usize {
         .count()
 }
 
-/// A hit and the bytes that it takes in an answer.
-fn hit(record: Record, query: &Query) -> (Hit, usize) {
-    let ranges = std::str::from_utf8(&record.body).map(|body| query.highlights(body));
-    let highlights: Vec<Highlight> = ranges
-        .unwrap_or_default()
-        .into_iter()
-        .take(HIGHLIGHTS_MAX)
-        .filter_map(|range| {
-            let from = u32::try_from(range.start).ok()?;
-            Some(Highlight {
-                from,
-                to: u32::try_from(range.end).ok()?,
-            })
-        })
-        .collect();
-    let size = record_size(&record) + highlights.len() * HIGHLIGHT_SIZE;
-    (
-        Hit {
-            record: Some(convert::record(record)),
-            highlights,
-        },
-        size,
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use inkstone_storage::types::LogId;
-
     use super::*;
-
-    #[test]
-    fn a_page_names_the_gaps_that_it_is_over_and_ends_in_front_of_too_many() {
-        let gap = |from: u64| IndexGap {
-            index: from,
-            log: LogId(1),
-            from,
-            to: from + 5,
-        };
-        let gaps: Vec<IndexGap> = (0..20).map(|number| gap(100 * number)).collect();
-        let page = |next_before_offset| {
-            let hit = |offset| Hit {
-                record: Some(inkstone_proto::v1::Record {
-                    offset,
-                    ..inkstone_proto::v1::Record::default()
-                }),
-                highlights: Vec::new(),
-            };
-            Page {
-                hits: [1_950, 1_450, 350].map(hit).to_vec(),
-                indexed_next_offset: 2_000,
-                complete: true,
-                next_before_offset,
-                lost: Vec::new(),
-                unindexed: Vec::new(),
-            }
-        };
-        let mut few = page(None);
-        few.leave_out(gaps[..3].to_vec(), 103);
-        assert_eq!(few.unindexed, [gap(200), gap(100)]);
-        assert_eq!((few.hits.len(), few.next_before_offset), (3, None));
-        let mut cut = page(Some(350));
-        cut.leave_out(gaps[..5].to_vec(), 0);
-        assert_eq!(cut.unindexed, [gap(400)]);
-        assert_eq!(cut.next_before_offset, Some(350));
-        let mut many = page(None);
-        many.leave_out(gaps.clone(), 0);
-        assert_eq!(many.unindexed.len(), UNINDEXED_MAX);
-        assert_eq!(many.unindexed.last(), Some(&gap(400)));
-        assert_eq!((many.hits.len(), many.next_before_offset), (2, Some(400)));
-    }
 
     #[test]
     fn neighbouring_offsets_are_read_together_and_distant_ones_apart() {
