@@ -177,6 +177,12 @@ impl Group {
         let time = GroupTime::new(clock);
         let followed = Arc::<Followed>::default();
         let network = Network::new(peers.clone(), APPEND_STALL, Arc::clone(&followed));
+        let kept = log.clone();
+        reads
+            .run(move || snapshot::restore(&kept))
+            .await
+            .map_err(|busy| fatal(&busy))?
+            .map_err(|error| fatal(&error))?;
         // A crash may have come between a snapshot and its purge.
         snapshot::complete_at_open(&log)
             .await

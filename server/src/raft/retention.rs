@@ -163,13 +163,18 @@ impl Retaining {
         let Some(boundary) = boundary else {
             return;
         };
+        let raft = self.group.raft();
         let kept = self.group.log().snapshot();
-        if kept.is_some_and(|kept| kept.applied.index + 1 >= boundary) {
-            // The purge is under way: a leader's waits for the followers that are being sent what goes.
-            return;
-        }
-        self.group.inner.boundary.choose(boundary);
-        if let Err(fatal) = self.group.raft().trigger().snapshot().await {
+        let is_kept = kept.is_some_and(|kept| kept.applied.index + 1 >= boundary);
+        let triggered = if is_kept {
+            // The purge is under way (a leader's waits for the followers that are being sent what goes), or a crash came
+            // before it: in the first case this does nothing.
+            raft.trigger().purge_log(boundary - 1).await
+        } else {
+            self.group.inner.boundary.choose(boundary);
+            raft.trigger().snapshot().await
+        };
+        if let Err(fatal) = triggered {
             tracing::debug!(%fatal, "raft has stopped: nothing is purged any more");
         }
     }

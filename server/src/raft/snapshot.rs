@@ -103,11 +103,43 @@ pub(crate) fn chain_of(checkpoint: &Checkpoint) -> Result<Option<u32>, Malformed
     Ok(chain.chain_crc)
 }
 
+/// For a start: a snapshot that is lost, while what was in it is purged, is the checkpoint of the first boundary that is left
+/// (the same one, unless that is lost as well). Openraft would build one of the state now in its place: to a member that is
+/// sent it, all that is still here would be purged. Blocks.
+pub(crate) fn restore(log: &Log) -> io::Result<()> {
+    if log.snapshot().is_some() || log.state().purged.is_none() {
+        return Ok(());
+    }
+    for boundary in log.boundaries() {
+        match log.checkpoint_at(boundary) {
+            Ok(Some(found)) => {
+                tracing::warn!(
+                    boundary,
+                    "the snapshot was lost: the checkpoint of this boundary takes its place"
+                );
+                let found = with_chain(&found, log.chain_crc_at(boundary));
+                return log.save_snapshot(&found).map_err(io::Error::other);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, boundary, "this checkpoint can't be read"),
+        }
+    }
+    Ok(())
+}
+
 /// For a start: [`complete`] after a crash that came between a snapshot and its purge. Not where the state begins before the
-/// snapshot, because lost footers must be written again: then the entries in it are applied once more.
+/// snapshot, because lost footers must be written again: then the entries in it are applied once more. Nor where all of them
+/// are in sealed segments: those have their rows, and what of them is purged is retention's to say.
 pub(crate) async fn complete_at_open(log: &Log) -> io::Result<()> {
     let starts_at = log.checkpoint().map(|start| start.applied.index);
-    if starts_at < log.snapshot().map(|snapshot| snapshot.applied.index) {
+    let Some(applied) = log.snapshot().map(|snapshot| snapshot.applied) else {
+        return Ok(());
+    };
+    if starts_at < Some(applied.index) {
+        return Ok(());
+    }
+    let here = log.entry_id(applied.index).map_err(io::Error::other)?;
+    if log.is_sealed(applied.index) && here == Some(applied) {
         return Ok(());
     }
     complete(log).await

@@ -120,6 +120,64 @@ async fn an_older_snapshot_never_takes_a_newer_ones_place() {
     assert_eq!(open(dir.path()).snapshot(), Some(from_leader()));
 }
 
+/// Entries of several segments, applied, with a checkpoint at each boundary.
+async fn fill(log: &Log) {
+    let mut state = State::default();
+    state.create_log("a", 5, Retention::default()).unwrap();
+    for index in 0..4_000 {
+        append(log, 2, index..index + 1).await;
+        if log.is_boundary(index) {
+            let applied = id(2, index - 1);
+            log.seal(index, encode(applied, &StoredMembership::default(), &state));
+        }
+        log.note_applied(index, &[]).unwrap();
+    }
+    durably(|done| log.append(Vec::new(), done)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_snapshot_is_had_from_its_boundary_and_nothing_more_is_purged() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    fill(&log).await;
+    let boundaries = log.boundaries();
+    assert!(boundaries.len() > 2);
+    let first = boundaries[0];
+    let found = log.checkpoint_at(first).unwrap().unwrap();
+    let snapshot = with_chain(&found, log.chain_crc_at(first));
+    log.save_snapshot(&snapshot).unwrap();
+    durably(|done| log.purge(snapshot.applied, done)).await.unwrap();
+    let purged = log.state();
+    drop(log);
+    let file = dir.path().join("group-1/snapshot");
+    let rots: [fn(&Path); 2] = [
+        |file| std::fs::remove_file(file).unwrap(),
+        |file| std::fs::write(file, vec![0; 100]).unwrap(),
+    ];
+    for rot in rots {
+        rot(&file);
+        for _ in 0..2 {
+            let log = open(dir.path());
+            restore(&log).unwrap();
+            complete_at_open(&log).await.unwrap();
+            assert_eq!(log.snapshot(), Some(snapshot.clone()));
+            assert_eq!(log.state(), purged);
+        }
+    }
+    // With that boundary's checkpoint lost as well the next one is taken, and what is behind the purge stays.
+    rot_both(&file, &dir.path().join(format!("group-1/log/{first:020}.ckpt")));
+    let log = open(dir.path());
+    restore(&log).unwrap();
+    complete_at_open(&log).await.unwrap();
+    assert_eq!(log.snapshot().unwrap().applied.index + 1, boundaries[1]);
+    assert_eq!(log.state(), purged);
+}
+
+fn rot_both(snapshot: &Path, checkpoint: &Path) {
+    std::fs::remove_file(snapshot).unwrap();
+    std::fs::write(checkpoint, vec![0; 100]).unwrap();
+}
+
 #[test]
 fn a_checkpoint_gives_back_the_state_with_its_receipts() {
     let mut state = State::default();
