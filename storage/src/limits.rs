@@ -22,7 +22,7 @@ pub const ENTRY_BATCHES_MAX: usize = 4_096;
 pub const PAYLOAD_SIZE_MAX: usize = 8 << 20;
 /// Receipts kept of one producer, which is also how many appends it may have in flight.
 pub const PRODUCER_RECEIPTS_MAX: usize = 16;
-/// A producer is forgotten after so long of its log's own append time, in nanoseconds: 24 hours.
+/// A producer is forgotten after this long of the group's append time, in nanoseconds: 24 hours.
 pub const PRODUCER_FORGOTTEN_AFTER: i64 = 24 * 3_600 * 1_000_000_000;
 /// Producers that one log remembers; a further one is refused until an older one is forgotten.
 pub const PRODUCERS_MAX: usize = 100_000;

@@ -35,6 +35,7 @@ pub(crate) fn encode(applied: EntryId, membership: &StoredMembership, state: &St
         logs: state.logs().map(|log| log_to_wire(&log.info)).collect(),
         producers: state.logs().flat_map(producers_to_wire).collect(),
         chain_crc: None,
+        last_append_time: state.last_append_time(),
     };
     Checkpoint {
         applied,
@@ -60,6 +61,7 @@ pub(crate) fn decode(checkpoint: &Checkpoint) -> Result<(StoredMembership, State
     }
     let membership = wire::stored_membership_from_wire(message.membership)?;
     let mut state = State::new(message.next_log_id);
+    state.restore_time(message.last_append_time);
     for log in message.logs {
         state.restore_log(LogState::new(log_from_wire(log)));
     }

@@ -1,10 +1,11 @@
 //! The small state: which logs there are, how far each is, and the receipts of producers. Pure and deterministic.
 //!
 //! Promises: the same entries give the same state and the same answers on every node; no clock, no randomness, no I/O.
-//! A refused batch changes nothing. Must not know: openraft, protobuf, files.
+//! A refused batch changes nothing but what its time makes to be forgotten. Must not know: openraft, protobuf, files.
 
 mod lifetime;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use inkstone_storage::limits::{
@@ -88,7 +89,7 @@ pub(crate) struct ProducerState {
     pub epoch: u32,
     /// Sequence and receipt, by rising sequence, the last one newest; never empty.
     pub receipts: VecDeque<(u64, Receipt)>,
-    /// Append time of its last batch.
+    /// The group's append time at its last batch.
     pub last_append_time: i64,
 }
 
@@ -98,8 +99,6 @@ pub(crate) struct LogState {
     /// What others may see of it.
     pub info: LogInfo,
     producers: BTreeMap<u64, ProducerState>,
-    /// (last append time, producer): who is forgotten next.
-    by_time: BTreeSet<(i64, u64)>,
 }
 
 impl LogState {
@@ -108,7 +107,6 @@ impl LogState {
         Self {
             info,
             producers: BTreeMap::new(),
-            by_time: BTreeSet::new(),
         }
     }
 
@@ -117,17 +115,11 @@ impl LogState {
         self.producers.iter().map(|(id, state)| (*id, state))
     }
 
-    fn restore_producer(&mut self, id: u64, state: ProducerState) {
-        self.by_time.insert((state.last_append_time, id));
-        self.producers.insert(id, state);
-    }
-
-    /// Decides about a batch and, when it is taken, moves the log's end. `others`: the producers of all other logs.
-    fn apply(&mut self, batch: &BatchHeader, others: usize) -> Result<Receipt, Refusal> {
+    /// Decides about a batch and, when it is taken, moves the log's end. `remembered`: producers of all logs.
+    fn apply(&mut self, batch: &BatchHeader, remembered: usize) -> Result<Receipt, Refusal> {
         let append_time = batch.append_time.max(self.info.last_append_time);
-        self.forget_producers(append_time);
         if let Some(producer) = batch.producer
-            && let Some(receipt) = self.check_producer(producer, others)?
+            && let Some(receipt) = self.check_producer(producer, remembered)?
         {
             return Ok(receipt);
         }
@@ -146,9 +138,6 @@ impl LogState {
         };
         self.info.next_offset = receipt.next_offset;
         self.info.last_append_time = append_time;
-        if let Some(producer) = batch.producer {
-            self.remember(producer, receipt);
-        }
         Ok(receipt)
     }
 
@@ -156,13 +145,13 @@ impl LogState {
     fn check_producer(
         &self,
         producer: Producer,
-        others: usize,
+        remembered: usize,
     ) -> Result<Option<Receipt>, Refusal> {
         let Some(known) = self.producers.get(&producer.id) else {
             if self.producers.len() >= PRODUCERS_MAX {
                 return Err(Refusal::TooManyProducers);
             }
-            if self.producers.len() + others >= PRODUCERS_TOTAL_MAX {
+            if remembered >= PRODUCERS_TOTAL_MAX {
                 return Err(Refusal::TooManyProducersInAll);
             }
             return first_sequence(producer);
@@ -196,16 +185,18 @@ impl LogState {
             .ok_or(Refusal::ReceiptForgotten)
     }
 
-    /// Keeps the receipt of a batch that was taken.
-    fn remember(&mut self, producer: Producer, receipt: Receipt) {
-        let known = self
-            .producers
-            .entry(producer.id)
-            .or_insert_with(|| ProducerState {
-                epoch: producer.epoch,
-                receipts: VecDeque::new(),
-                last_append_time: receipt.append_time,
-            });
+    /// Keeps the receipt of a batch that was taken at this time of the group: when the producer was last heard of before.
+    fn remember(&mut self, producer: Producer, receipt: Receipt, now: i64) -> Option<i64> {
+        let known = self.producers.entry(producer.id);
+        let before = match &known {
+            Entry::Occupied(known) => Some(known.get().last_append_time),
+            Entry::Vacant(_) => None,
+        };
+        let known = known.or_insert_with(|| ProducerState {
+            epoch: producer.epoch,
+            receipts: VecDeque::new(),
+            last_append_time: now,
+        });
         if producer.epoch > known.epoch {
             known.epoch = producer.epoch;
             known.receipts.clear();
@@ -214,20 +205,8 @@ impl LogState {
             known.receipts.pop_front();
         }
         known.receipts.push_back((producer.sequence, receipt));
-        self.by_time.remove(&(known.last_append_time, producer.id));
-        known.last_append_time = receipt.append_time;
-        self.by_time.insert((receipt.append_time, producer.id));
-    }
-
-    /// Forgets the producers that were last heard of more than 24 hours of this log's own time ago.
-    fn forget_producers(&mut self, now: i64) {
-        let horizon = now.saturating_sub(PRODUCER_FORGOTTEN_AFTER);
-        while let Some(&(time, id)) = self.by_time.first()
-            && time < horizon
-        {
-            self.by_time.pop_first();
-            self.producers.remove(&id);
-        }
+        known.last_append_time = now;
+        before
     }
 }
 
@@ -246,8 +225,11 @@ pub(crate) struct State {
     next_log_id: u64,
     logs: BTreeMap<LogId, LogState>,
     by_name: BTreeMap<String, LogId>,
-    /// Of all logs.
-    producers: usize,
+    /// The group's append time: the latest of all batches.
+    last_append_time: i64,
+    /// Every producer of every log: (the group's append time at its last batch, log, producer). Who is forgotten next stands
+    /// first, whichever log it wrote to: one that is not appended to any more keeps nobody.
+    by_time: BTreeSet<(i64, LogId, u64)>,
 }
 
 impl Default for State {
@@ -263,8 +245,19 @@ impl State {
             next_log_id,
             logs: BTreeMap::new(),
             by_name: BTreeMap::new(),
-            producers: 0,
+            last_append_time: 0,
+            by_time: BTreeSet::new(),
         }
+    }
+
+    /// The latest append time of all batches.
+    pub(crate) fn last_append_time(&self) -> i64 {
+        self.last_append_time
+    }
+
+    /// Puts the group's append time as it was, from a checkpoint.
+    pub(crate) fn restore_time(&mut self, last_append_time: i64) {
+        self.last_append_time = self.last_append_time.max(last_append_time);
     }
 
     /// The number that the next log will get.
@@ -285,11 +278,11 @@ impl State {
 
     /// Puts a producer as it was, from a checkpoint: false when there is no such log.
     pub(crate) fn restore_producer(&mut self, log: LogId, id: u64, state: ProducerState) -> bool {
-        let Some(log) = self.logs.get_mut(&log) else {
+        let Some(producers) = self.logs.get_mut(&log).map(|log| &mut log.producers) else {
             return false;
         };
-        log.restore_producer(id, state);
-        self.producers += 1;
+        self.by_time.insert((state.last_append_time, log, id));
+        producers.insert(id, state);
         true
     }
 
@@ -337,12 +330,35 @@ impl State {
 
     /// Decides about one batch: deduplicate, check the expected offset, assign offsets.
     pub(crate) fn apply_batch(&mut self, batch: &BatchHeader) -> Result<Receipt, Refusal> {
+        self.last_append_time = self.last_append_time.max(batch.append_time);
+        self.forget_producers();
         let log = self.logs.get_mut(&batch.log).ok_or(Refusal::LogNotFound)?;
-        let others = self.producers - log.producers.len();
-        let answer = log.apply(batch, others);
-        // Also a refused batch may have made the log forget some.
-        self.producers = others + log.producers.len();
-        answer
+        let receipt = log.apply(batch, self.by_time.len())?;
+        if let Some(producer) = batch.producer
+            && !receipt.duplicate
+        {
+            let now = self.last_append_time;
+            if let Some(before) = log.remember(producer, receipt, now) {
+                self.by_time.remove(&(before, batch.log, producer.id));
+            }
+            self.by_time.insert((now, batch.log, producer.id));
+        }
+        Ok(receipt)
+    }
+
+    /// Forgets the producers that were last heard of more than 24 hours of the group's append time ago.
+    fn forget_producers(&mut self) {
+        let horizon = self
+            .last_append_time
+            .saturating_sub(PRODUCER_FORGOTTEN_AFTER);
+        while let Some(&(time, log, id)) = self.by_time.first()
+            && time < horizon
+        {
+            self.by_time.pop_first();
+            if let Some(log) = self.logs.get_mut(&log) {
+                log.producers.remove(&id);
+            }
+        }
     }
 }
 

@@ -1,11 +1,12 @@
-//! The time that a leader puts into entries: its clock's, unless that jumps ahead.
+//! The time that a leader puts into entries: its clock's, unless that jumps. On one node it never falls.
 //!
-//! After 24 hours of a log's own time producers are forgotten, and with them what makes a retry take effect once. A leader
+//! After 24 hours of it producers are forgotten, and with them what makes a retry take effect once. A leader
 //! whose clock jumps a day ahead must not make all nodes forget them. So the time may be ahead of what has passed since
 //! it was last taken (by the monotonic clock, which no one sets) by a minute and no more; beyond that it
 //! goes on an eighth faster than time does until it has caught up, as clocks are slewed. To refuse appends instead would make
-//! a clock that was rightly corrected a reason not to serve. A follower takes the time from what its leader says, so that a
-//! new leader goes on from the old one's. What a jump back does is apply's concern: a log's time never falls.
+//! a clock that was rightly corrected a reason not to serve. A clock that is set back does not take the time with it: what a
+//! follower was told of before would be later than what is acknowledged now. It goes on at half the pace of time until the
+//! clock has caught up. A follower takes the time from what its leader says, so that a new leader goes on from the old one's.
 //!
 //! What remains: after a restart of the whole cluster nothing tells how much time has passed, and the clock is believed.
 //!
@@ -23,6 +24,8 @@ use crate::clock::Clock;
 const JUMP_MAX: i64 = 60 * 1_000_000_000;
 /// While it is ahead, time goes on by this part faster.
 const CATCH_UP: i64 = 8;
+/// While it is behind, time goes on by this part of what passes.
+const HOLD_BACK: i64 = 2;
 
 /// The group's time on this node. Cheap to clone: all clones are one.
 #[derive(Debug, Clone)]
@@ -36,7 +39,7 @@ pub(crate) struct GroupTime {
 struct Taken {
     at: Instant,
     time: i64,
-    /// How far the clock was ahead of it.
+    /// How far the clock was ahead of it; negative: behind.
     ahead: i64,
 }
 
@@ -58,7 +61,7 @@ impl Taken {
         let steady = self.steady(at);
         let believed = steady.saturating_add(if self.ahead > 0 { 0 } else { JUMP_MAX });
         let time = if wall <= believed {
-            wall
+            wall.max(self.time.saturating_add(passed / HOLD_BACK))
         } else {
             wall.min(steady.saturating_add(passed / CATCH_UP))
         };
@@ -96,18 +99,25 @@ impl GroupTime {
                 "this node's clock jumped ahead: append times follow it slowly; set it right, or restart all nodes if it is"
             );
         }
+        if before.ahead >= -JUMP_MAX && now.ahead < -JUMP_MAX {
+            let seconds = -now.ahead / 1_000_000_000;
+            tracing::warn!(
+                seconds,
+                "this node's clock was set back: append times go on at half the pace of time until it has caught up"
+            );
+        }
         now.time
     }
 
-    /// A leader says that it is this late. One that has not asked its followers since it leads again says how late it
-    /// was when it led before: what is far behind the time that has passed here is not believed.
+    /// A leader says that it is this late. What is behind the time that has passed here since another one said so, or since
+    /// this node led, is not taken: the time never falls.
     pub(crate) fn hear(&self, time: i64) {
         let at = self.clock.instant();
         if time == 0 {
             return;
         }
         let mut last = self.last.lock();
-        if last.is_none_or(|last| last.steady(at).saturating_sub(time) <= JUMP_MAX) {
+        if last.is_none_or(|last| last.steady(at) < time) {
             *last = Some(Taken { at, time, ahead: 0 });
         }
     }
@@ -133,10 +143,26 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_a_little_is_believed() {
         let start = start();
-        for step in [-HOUR, -SECOND, 0, SECOND, JUMP_MAX] {
+        for step in [0, SECOND, JUMP_MAX] {
             let now = start.next(start.at, start.time + step);
             assert_eq!((now.time, now.ahead), (start.time + step, 0));
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_slows_the_time_until_it_has_caught_up_and_no_more() {
+        let mut taken = start();
+        let (mut at, mut wall) = (taken.at, taken.time - HOUR);
+        for second in 1..=2 * 3_600 {
+            at += Duration::from_secs(1);
+            wall += SECOND;
+            let before = taken.time;
+            taken = taken.next(at, wall);
+            assert_eq!(taken.time, before + SECOND / 2, "second {second}");
+        }
+        assert_eq!((taken.time, taken.ahead), (wall, 0));
+        let later = taken.next(at + Duration::from_secs(1), wall + SECOND);
+        assert_eq!(later.time, wall + SECOND);
     }
 
     #[test]
@@ -176,10 +202,15 @@ mod tests {
 
     #[test]
     fn a_new_leader_goes_on_from_what_the_old_one_said() {
-        let time = GroupTime::new(Clock::system());
-        let day_ago = time.clock.unix_nanos() - 24 * HOUR;
-        time.hear(day_ago);
-        assert!(time.now() < day_ago + HOUR);
+        for said in [-24 * HOUR, 24 * HOUR] {
+            let time = GroupTime::new(Clock::system());
+            let said = time.clock.unix_nanos() + said;
+            time.hear(said);
+            let now = time.now();
+            assert!((said..said + HOUR).contains(&now));
+            time.hear(said - SECOND);
+            assert!(time.now() >= now, "it fell");
+        }
     }
 
     #[test]

@@ -250,6 +250,7 @@ fn state_at(last: peer::EntryId) -> peer::Checkpoint {
         logs: vec![log],
         producers: Vec::new(),
         chain_crc: Some(0xfeed),
+        last_append_time: 7,
     }
 }
 

@@ -146,7 +146,9 @@ async fn a_lost_snapshot_is_had_from_its_boundary_and_nothing_more_is_purged() {
     let found = log.checkpoint_at(first).unwrap().unwrap();
     let snapshot = with_chain(&found, log.chain_crc_at(first));
     log.save_snapshot(&snapshot).unwrap();
-    durably(|done| log.purge(snapshot.applied, done)).await.unwrap();
+    durably(|done| log.purge(snapshot.applied, done))
+        .await
+        .unwrap();
     let purged = log.state();
     drop(log);
     let file = dir.path().join("group-1/snapshot");
@@ -165,7 +167,10 @@ async fn a_lost_snapshot_is_had_from_its_boundary_and_nothing_more_is_purged() {
         }
     }
     // With that boundary's checkpoint lost as well the next one is taken, and what is behind the purge stays.
-    rot_both(&file, &dir.path().join(format!("group-1/log/{first:020}.ckpt")));
+    rot_both(
+        &file,
+        &dir.path().join(format!("group-1/log/{first:020}.ckpt")),
+    );
     let log = open(dir.path());
     restore(&log).unwrap();
     complete_at_open(&log).await.unwrap();

@@ -68,7 +68,9 @@ impl State {
     pub(crate) fn delete_log(&mut self, id: LogId) -> Result<LogInfo, LogRefusal> {
         let log = self.logs.remove(&id).ok_or(LogRefusal::LogNotFound)?;
         self.by_name.remove(&log.info.name);
-        self.producers -= log.producers.len();
+        for (producer, state) in log.producers {
+            self.by_time.remove(&(state.last_append_time, id, producer));
+        }
         Ok(log.info)
     }
 

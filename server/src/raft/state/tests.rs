@@ -141,17 +141,42 @@ fn gaps_and_forgotten_receipts_are_refused() {
 }
 
 #[test]
-fn producers_are_forgotten_by_the_logs_own_time() {
+fn producers_are_forgotten_by_the_time_of_appends_to_whichever_log() {
+    for written in [LogId(1), LogId(2)] {
+        let mut state = state();
+        state.create_log("b", 1, Retention::default()).unwrap();
+        state.apply_batch(&from(7, 0, 0)).unwrap();
+        let later = |time| BatchHeader {
+            append_time: time,
+            log: written,
+            ..batch(1)
+        };
+        state.apply_batch(&later(10 + 24 * HOUR)).unwrap();
+        assert!(state.apply_batch(&from(7, 0, 0)).unwrap().duplicate);
+        state.apply_batch(&later(11 + 24 * HOUR)).unwrap();
+        assert!(state.by_time.is_empty(), "in {written:?}");
+        assert!(!state.apply_batch(&from(7, 0, 0)).unwrap().duplicate);
+    }
+}
+
+#[test]
+fn a_leader_whose_clock_is_behind_makes_nobody_forgotten_early() {
     let mut state = state();
-    state.apply_batch(&from(7, 0, 0)).unwrap();
-    let later = |time| BatchHeader {
+    let at = |time, sequence| BatchHeader {
         append_time: time,
+        ..from(7, 0, sequence)
+    };
+    state.create_log("b", 1, Retention::default()).unwrap();
+    let ahead = BatchHeader {
+        append_time: 100 * HOUR,
+        log: LogId(2),
         ..batch(1)
     };
-    state.apply_batch(&later(10 + 24 * HOUR)).unwrap();
-    assert!(state.apply_batch(&from(7, 0, 0)).unwrap().duplicate);
-    state.apply_batch(&later(11 + 24 * HOUR)).unwrap();
-    assert!(!state.apply_batch(&from(7, 0, 0)).unwrap().duplicate);
+    state.apply_batch(&ahead).unwrap();
+    state.apply_batch(&at(HOUR, 0)).unwrap();
+    state.apply_batch(&at(2 * HOUR, 1)).unwrap();
+    assert!(state.apply_batch(&at(2 * HOUR, 0)).unwrap().duplicate);
+    assert_eq!(state.by_time.len(), 1);
 }
 
 #[test]
@@ -232,7 +257,7 @@ fn a_deleted_logs_number_is_never_used_again_and_its_name_begins_at_0() {
         (again.id, again.first_offset, again.next_offset),
         (LogId(2), 0, 0)
     );
-    assert_eq!(state.producers, 0, "its producers went with it");
+    assert!(state.by_time.is_empty(), "its producers went with it");
 }
 
 #[test]
@@ -252,18 +277,29 @@ fn altering_leaves_what_is_not_named_and_0_keeps_for_ever() {
 #[test]
 fn all_logs_together_remember_a_bounded_number_of_producers() {
     let mut state = state();
-    state.create_log("b", 1, Retention::default()).unwrap();
-    state.producers = PRODUCERS_TOTAL_MAX;
+    for (id, name) in (2..).zip(["b", "c", "d", "e"]) {
+        state.create_log(name, 1, Retention::default()).unwrap();
+        for producer in 0..PRODUCERS_MAX.min(PRODUCERS_TOTAL_MAX - state.by_time.len()) {
+            let known = ProducerState {
+                epoch: 0,
+                receipts: VecDeque::new(),
+                last_append_time: 10,
+            };
+            assert!(state.restore_producer(LogId(id), producer as u64, known));
+        }
+    }
+    assert_eq!(state.by_time.len(), PRODUCERS_TOTAL_MAX);
     let refused = state.apply_batch(&from(7, 0, 0));
     assert_eq!(refused, Err(Refusal::TooManyProducersInAll));
-    state.producers = PRODUCERS_TOTAL_MAX - 1;
+    state.delete_log(LogId(4)).unwrap();
     state.apply_batch(&from(7, 0, 0)).unwrap();
-    let refused = state.apply_batch(&BatchHeader {
-        log: LogId(2),
-        ..from(8, 0, 0)
-    });
-    assert_eq!(refused, Err(Refusal::TooManyProducersInAll));
-    assert!(!state.apply_batch(&from(7, 0, 1)).unwrap().duplicate);
+    // With nothing but time, all of them go.
+    let later = BatchHeader {
+        append_time: 11 + 24 * HOUR,
+        ..batch(1)
+    };
+    state.apply_batch(&later).unwrap();
+    assert!(state.by_time.is_empty());
 }
 
 #[test]
