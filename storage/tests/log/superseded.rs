@@ -19,6 +19,13 @@ fn instead_of(index: u64) -> Entry {
     other
 }
 
+/// The same of a second leader of that term.
+fn of_another_leader(index: u64) -> Entry {
+    let mut other = entry(index);
+    other.id.node += 1;
+    other
+}
+
 fn first(count: u64) -> Vec<Entry> {
     (0..count).map(entry).collect()
 }
@@ -27,16 +34,21 @@ fn first(count: u64) -> Vec<Entry> {
 fn a_superseded_entry_goes_with_all_behind_it_and_the_log_goes_on_in_front_of_it() {
     // In the middle of the last segment, its last entry, in an earlier one, the first of one, the very first.
     let places = [40, 44, 17, 24, 36, 0];
-    for (at, byte) in places
+    for (at, byte, other) in places
         .into_iter()
         .flat_map(|at| [(at, PAYLOAD_BYTE), (at, HEADER_BYTE)])
+        .flat_map(|(at, byte)| {
+            [
+                (at, byte, instead_of(at)),
+                (at, byte, of_another_leader(at)),
+            ]
+        })
     {
         let dir = tempfile::tempdir().unwrap();
         let files = scene(dir.path());
         spoil(&files, at, byte);
         let damaged = repair(dir.path());
         assert_eq!(damaged.supersedable().expect("it can be told").index, at);
-        let other = instead_of(at);
         assert!(damaged.cut_superseded(&other).unwrap());
         drop(damaged);
         let log = open(dir.path());

@@ -4,7 +4,7 @@
 //! damaged entry and lacks a part of what stood behind. Must not know: who has committed what, or how that was found out.
 //!
 //! Why it is safe, though this node may have acknowledged the entry to the leader of its term. At one index one entry is
-//! ever committed. When the group has committed another one there, of another term, this one was on no majority that
+//! ever committed. When the group has committed another one there, of another leader, this one was on no majority that
 //! committed it, so no client was told that it is durable; and nothing behind it in this log was committed either, for the
 //! log of whoever committed that would have this entry in front of it (Log Matching). What is cut is therefore what Raft
 //! itself has a follower cut as soon as a leader's entries meet it. A vote that the node gives afterwards, with a log that
@@ -42,13 +42,14 @@ enum Told {
 }
 
 impl Supersedable {
-    /// Whether this entry is another one at its index. Entries of one term and index are one, as the leader made it.
+    /// Whether this entry is another one at its index. Entries of one leader, term and index are one, as that leader made it;
+    /// a term may have two leaders, of which the second has the higher node id.
     fn is_other(&self, committed: &Entry, group: u32) -> Result<bool, RepairError> {
         if committed.id.index != self.index {
             return Ok(false);
         }
         match self.known {
-            Told::ById(id) => Ok(committed.id.term != id.term),
+            Told::ById(id) => Ok((committed.id.term, committed.id.node) != (id.term, id.node)),
             Told::ByChain(before) => {
                 let header = entries::chained(group, committed, before)?;
                 Ok(header.chain_crc != self.chain_crc)
