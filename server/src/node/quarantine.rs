@@ -212,14 +212,18 @@ impl Around<'_> {
         let outcomes = mend_once(quarantine).await;
         let said = outcomes.iter().map(describe).find(|said| !said.is_empty());
         let said = said.unwrap_or_default();
-        if !outcomes.iter().any(|outcome| outcome.diverged) {
+        let why = if outcomes.iter().any(|outcome| outcome.diverged) {
+            "the other nodes have committed these, and what is left here does not say from which of them on this log differs, \
+             so that nothing can be cut"
+        } else if outcomes.iter().any(|outcome| outcome.is_purged) {
+            "no node will ever have it again, for retention has removed it"
+        } else {
             return said;
-        }
+        };
         let (node, data_dir) = (self.identity.node_id, self.data_dir.display());
         format!(
-            "{said}; the other nodes have committed these, and what is left here does not say from which of them on this \
-             log differs, so that nothing can be cut: remove this voter (`ink cluster remove {node}`, asked of another \
-             node), delete {data_dir}, and start it anew: it joins as a new node"
+            "{said}; {why}: remove this voter (`ink cluster remove {node}`, asked of another node), delete {data_dir}, and \
+             start it anew: it joins as a new node"
         )
     }
 
@@ -232,7 +236,11 @@ impl Around<'_> {
         let mut said = String::new();
         loop {
             // Whether this node still belongs to the cluster, and who else does.
-            self.discovery.round(Standing::HasLog).await?;
+            let standing = match quarantine.member_since() {
+                Some(since) => Standing::Member { since },
+                None => Standing::HasLog,
+            };
+            self.discovery.round(standing).await?;
             quarantine.learn(self.discovery.cluster());
             let before = quarantine.log().faulty().entries();
             let mut waits_for = self.mend_once(quarantine).await;

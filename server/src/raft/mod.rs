@@ -43,6 +43,7 @@ pub(crate) mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use inkstone_proto::peer_v1 as peer;
@@ -139,6 +140,8 @@ struct Inner {
     boundary: Boundary,
     peers: Peers,
     reads: ReadRounds,
+    /// The last term in which this node saw everything that was acknowledged before it.
+    current_in: AtomicU64,
     followed: Arc<Followed>,
     freshness: Freshness,
     repairer: Repairer,
@@ -177,14 +180,7 @@ impl Group {
         let time = GroupTime::new(clock);
         let followed = Arc::<Followed>::default();
         let network = Network::new(peers.clone(), APPEND_STALL, Arc::clone(&followed));
-        let kept = log.clone();
-        reads
-            .run(move || snapshot::restore(&kept))
-            .await
-            .map_err(|busy| fatal(&busy))?
-            .map_err(|error| fatal(&error))?;
-        // A crash may have come between a snapshot and its purge.
-        snapshot::complete_at_open(&log)
+        snapshot::settle_at_open(&log, &reads)
             .await
             .map_err(|error| fatal(&error))?;
         let machine =
@@ -219,6 +215,7 @@ impl Group {
             boundary,
             peers,
             reads: ReadRounds::new(),
+            current_in: AtomicU64::new(0),
             followed,
             freshness: Freshness::default(),
             repairer,
@@ -316,6 +313,18 @@ impl Group {
         {
             tracing::debug!("too many wait for room; openraft's own queue takes this one");
         }
+    }
+
+    /// As when a term begins.
+    #[cfg(test)]
+    pub(crate) fn forget_term(&self) {
+        self.inner.current_in.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether this node, if it leads, has applied what was acknowledged before its term. What is acknowledged in it is applied
+    /// here first: then a name is the log that it is.
+    pub fn is_current(&self) -> bool {
+        self.inner.current_in.load(Ordering::Relaxed) == self.lead().1
     }
 
     /// The log of that name in this node's applied state.

@@ -12,7 +12,7 @@ use inkstone_storage::types::Identity;
 use parking_lot::RwLock;
 
 use crate::blocking::Blocking;
-use crate::raft::fetch::Fetcher;
+use crate::raft::fetch::{Fetcher, Lacking};
 use crate::raft::{Peers, Purpose, Repairs, Spoken, Versions, snapshot};
 use inkstone_proto::peer_v1 as peer;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
@@ -97,6 +97,12 @@ impl Quarantine {
         &self.inner.repairs
     }
 
+    /// The entry by which the newest checkpoint has this node as a member; `None`: it does not, or there is none.
+    pub fn member_since(&self) -> Option<u64> {
+        let log = self.log();
+        snapshot::member_since(log.checkpoint()?, self.inner.identity.node_id)
+    }
+
     /// Remembers other nodes of the cluster.
     pub fn learn(&self, nodes: impl IntoIterator<Item = v1::NodeInfo>) {
         self.inner.fetcher.learn(nodes);
@@ -138,12 +144,11 @@ impl Quarantine {
             Ok(Err(error)) => Some(error.to_string()),
             Err(error) => Some(error.to_string()),
         };
+        let lacking = lacking.ok().filter(|lacking| lacking.index.is_some());
         Mended {
+            is_purged: lacking.as_ref().is_some_and(Lacking::is_purged),
             diverged: matches!(written, Ok(Err(RepairError::Diverged { .. }))),
-            lacking: lacking
-                .ok()
-                .filter(|lacking| lacking.index.is_some())
-                .map(|it| it.to_string()),
+            lacking: lacking.map(|it| it.to_string()),
             refused,
         }
     }
@@ -181,4 +186,6 @@ pub struct Mended {
     pub refused: Option<String>,
     /// Whether that is because the group has committed other entries there.
     pub diverged: bool,
+    /// Whether all peers have purged what is lacking.
+    pub is_purged: bool,
 }

@@ -15,6 +15,7 @@ use inkstone_storage::types::{EntryId, LogId};
 use openraft::storage::{Snapshot, SnapshotMeta};
 use prost::Message;
 
+use crate::blocking::Blocking;
 use crate::raft::log_store::durably;
 use crate::raft::state::{LogInfo, LogState, ProducerState, Receipt, Retention, State};
 use crate::raft::state_machine::RaftSnapshot;
@@ -48,6 +49,14 @@ pub(crate) fn members(checkpoint: &Checkpoint) -> Result<Vec<v1::NodeInfo>, Malf
     let message = peer::Checkpoint::decode(checkpoint.body.clone())
         .map_err(|error| Malformed(format!("checkpoint: {error}")))?;
     Ok(message.membership.unwrap_or_default().nodes)
+}
+
+/// The entry by which that node is a member, as a checkpoint has it.
+pub(crate) fn member_since(checkpoint: &Checkpoint, node: u64) -> Option<u64> {
+    let message = peer::Checkpoint::decode(checkpoint.body.clone()).ok()?;
+    let membership = message.membership?;
+    let is_member = membership.nodes.iter().any(|member| member.id == node);
+    is_member.then(|| membership.id.map_or(0, |id| id.index))
 }
 
 /// The membership and the state that a checkpoint holds.
@@ -105,10 +114,18 @@ pub(crate) fn chain_of(checkpoint: &Checkpoint) -> Result<Option<u32>, Malformed
     Ok(chain.chain_crc)
 }
 
+/// For a start, before Raft's: what a crash, or a disk, has left of the last snapshot and its purge is made whole.
+pub(crate) async fn settle_at_open(log: &Log, reads: &Blocking) -> io::Result<()> {
+    let kept = log.clone();
+    let restored = reads.run(move || restore(&kept)).await;
+    restored.map_err(io::Error::other)??;
+    complete_at_open(log).await
+}
+
 /// For a start: a snapshot that is lost, while what was in it is purged, is the checkpoint of the first boundary that is left
 /// (the same one, unless that is lost as well). Openraft would build one of the state now in its place: to a member that is
 /// sent it, all that is still here would be purged. Blocks.
-pub(crate) fn restore(log: &Log) -> io::Result<()> {
+fn restore(log: &Log) -> io::Result<()> {
     if log.snapshot().is_some() || log.state().purged.is_none() {
         return Ok(());
     }

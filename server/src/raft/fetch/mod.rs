@@ -11,4 +11,4 @@ mod take;
 
 pub(crate) use give::{Running, give};
 pub use holders::Holders;
-pub(crate) use take::Fetcher;
+pub(crate) use take::{Fetcher, Lacking};

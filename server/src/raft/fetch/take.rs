@@ -42,14 +42,36 @@ pub(crate) struct Lacking {
     pub(crate) index: Option<u64>,
     /// What each peer said of it.
     pub(crate) answers: Vec<String>,
+    /// How many of them said that they have purged it.
+    purged: usize,
+}
+
+/// What a peer said of an entry that it did not give.
+enum Said {
+    Absent(peer::Absence),
+    /// Nothing that says why.
+    Else(String),
 }
 
 impl Lacking {
-    fn note(&mut self, index: u64, node: u64, answer: &str) {
+    fn note(&mut self, index: u64, node: u64, said: Said) {
         // Of the first one alone: for the others it will be the same.
-        if *self.index.get_or_insert(index) == index {
-            self.answers.push(format!("node {node}: {answer}"));
+        if *self.index.get_or_insert(index) != index {
+            return;
         }
+        let answer = match said {
+            Said::Absent(why) => {
+                self.purged += usize::from(why == peer::Absence::Purged);
+                absence(why).to_owned()
+            }
+            Said::Else(answer) => answer,
+        };
+        self.answers.push(format!("node {node}: {answer}"));
+    }
+
+    /// Whether every peer has answered, and has purged it: nobody will ever give it.
+    pub(crate) fn is_purged(&self) -> bool {
+        self.purged > 0 && self.purged == self.answers.len()
     }
 }
 
@@ -166,7 +188,7 @@ impl Fetcher {
         lacking: &mut Lacking,
     ) -> BTreeMap<u64, Entry> {
         let mut found = BTreeMap::new();
-        let mut said: Vec<(u64, u64, String)> = Vec::new();
+        let mut said: Vec<(u64, u64, Said)> = Vec::new();
         for node in self.in_turn() {
             let mut absent = BTreeMap::new();
             loop {
@@ -194,18 +216,18 @@ impl Fetcher {
                         absent.extend(page.absent);
                         if found.len() + absent.len() == before {
                             let answer = "its answer is not what was asked for";
-                            said.push((first, node.id, answer.to_owned()));
+                            said.push((first, node.id, Said::Else(answer.to_owned())));
                             break;
                         }
                     }
                     Err(answer) => {
-                        said.push((first, node.id, answer));
+                        said.push((first, node.id, Said::Else(answer)));
                         break;
                     }
                 }
             }
             for (index, why) in absent {
-                said.push((index, node.id, absence(why).to_owned()));
+                said.push((index, node.id, Said::Absent(why)));
             }
             if found.len() == asked.len() {
                 break;
@@ -214,7 +236,7 @@ impl Fetcher {
         // What one node lacks another one may have given since.
         said.retain(|(index, ..)| !found.contains_key(index));
         for (index, node, answer) in said {
-            lacking.note(index, node, &answer);
+            lacking.note(index, node, answer);
         }
         found
     }
@@ -250,11 +272,12 @@ impl Fetcher {
                         if !page.is_empty() {
                             break;
                         }
-                        let why = answer.absent.first().map(|(_, why)| absence(*why));
-                        let why = why.unwrap_or("its answer is not what was asked for");
-                        lacking.note(next, node.id, why);
+                        let why = answer.absent.first().map(|(_, why)| Said::Absent(*why));
+                        let unasked =
+                            || Said::Else("its answer is not what was asked for".to_owned());
+                        lacking.note(next, node.id, why.unwrap_or_else(unasked));
                     }
-                    Err(answer) => lacking.note(next, node.id, &answer),
+                    Err(answer) => lacking.note(next, node.id, Said::Else(answer)),
                 }
             }
             if page.is_empty() {

@@ -153,7 +153,7 @@ async fn a_lost_snapshot_is_had_from_its_boundary_and_nothing_more_is_purged() {
     drop(log);
     let file = dir.path().join("group-1/snapshot");
     let rots: [fn(&Path); 2] = [
-        |file| std::fs::remove_file(file).unwrap(),
+        |file| std::fs::write(file, []).unwrap(),
         |file| std::fs::write(file, vec![0; 100]).unwrap(),
     ];
     for rot in rots {
@@ -179,7 +179,7 @@ async fn a_lost_snapshot_is_had_from_its_boundary_and_nothing_more_is_purged() {
 }
 
 fn rot_both(snapshot: &Path, checkpoint: &Path) {
-    std::fs::remove_file(snapshot).unwrap();
+    std::fs::write(snapshot, vec![0; 100]).unwrap();
     std::fs::write(checkpoint, vec![0; 100]).unwrap();
 }
 
