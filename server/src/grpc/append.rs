@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status, Streaming};
 
-use crate::grpc::consistency::known_log;
+use crate::grpc::consistency::appended_log;
 use crate::grpc::convert::{self, CheckedAppend};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::leader::{LeaderSearch, Target};
@@ -147,7 +147,7 @@ async fn encode(
     append: &CheckedAppend,
     deadline: Deadline,
 ) -> Result<EncodedBatch, NotSubmitted> {
-    let log = known_log(services, append.log(), deadline.of_refusal())
+    let log = appended_log(services, append.log(), deadline.of_refusal())
         .await
         .map_err(NotSubmitted::Refused)?
         .id;

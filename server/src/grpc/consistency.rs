@@ -36,6 +36,20 @@ pub(crate) async fn known_log(
     linearized_log(services, name, Proof::Majority, deadline).await
 }
 
+/// The log of that name, for an append on a node that leads: as of now, also when this node has just begun to lead and has
+/// not applied yet that another log has the name.
+pub(crate) async fn appended_log(
+    services: &Services,
+    name: &str,
+    deadline: Deadline,
+) -> Result<LogInfo, Status> {
+    if services.group.is_current() {
+        known_log(services, name, deadline).await
+    } else {
+        linearized_log(services, name, Proof::Majority, deadline).await
+    }
+}
+
 /// The log of that name, as of the call.
 async fn linearized_log(
     services: &Services,
@@ -59,10 +73,7 @@ pub(crate) async fn visible_log(
 ) -> Result<LogInfo, Status> {
     match consistency {
         Consistency::Stale => known_log(services, name, deadline).await,
-        Consistency::AtLeast => {
-            let info = known_log(services, name, deadline).await?;
-            wait_for_offset(services, info, at_least_offset, deadline).await
-        }
+        Consistency::AtLeast => wait_for_offset(services, name, at_least_offset, deadline).await,
         Consistency::Lease => linearized_log(services, name, Proof::Lease, deadline).await,
         Consistency::Linearizable | Consistency::Unspecified => {
             linearized_log(services, name, Proof::Majority, deadline).await
@@ -72,17 +83,15 @@ pub(crate) async fn visible_log(
 
 async fn wait_for_offset(
     services: &Services,
-    mut info: LogInfo,
+    name: &str,
     at_least: u64,
     deadline: Deadline,
 ) -> Result<LogInfo, Status> {
     let mut applied = services.group.applied().subscribe();
     loop {
         applied.borrow_and_update();
-        info = services
-            .group
-            .log_info_by_id(info.id)
-            .ok_or_else(|| error::log_not_found(&info.name))?;
+        // By its name: the log of that name may have been deleted and created anew meanwhile.
+        let info = known_log(services, name, deadline).await?;
         if info.next_offset >= at_least {
             return Ok(info);
         }

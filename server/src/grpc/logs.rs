@@ -83,7 +83,7 @@ pub(crate) async fn create_log_here(
         return Err(error::log_exists(&request.name).into());
     }
     Ok(CreateLogResponse {
-        log: Some(shown(services, info).await?),
+        log: Some(changed(services, info).await),
         created,
     })
 }
@@ -138,11 +138,17 @@ async fn leaders_log(services: &Services, name: &str) -> Result<LogId, NotDone> 
 
 async fn done(
     services: &Services,
-    changed: Result<LogInfo, LogRefusal>,
+    outcome: Result<LogInfo, LogRefusal>,
     name: &str,
 ) -> Result<v1::LogInfo, Status> {
-    let info = changed.map_err(|refusal| error::log_refused(refusal, name))?;
-    shown(services, info).await
+    let info = outcome.map_err(|refusal| error::log_refused(refusal, name))?;
+    Ok(changed(services, info).await)
+}
+
+/// A log as the API shows it after a change, which took effect: also when nobody has time to look what is stored of it.
+async fn changed(services: &Services, info: LogInfo) -> v1::LogInfo {
+    let without_size = convert::log_info(info.clone(), 0);
+    shown(services, info).await.unwrap_or(without_size)
 }
 
 /// A log as the API shows it, with what this node stores of it.
@@ -209,8 +215,15 @@ fn read_deadline(services: &Services, metadata: &MetadataMap) -> Deadline {
 mod tests {
     use inkstone_proto::v1::{Effect, Reason};
 
+    use std::sync::Arc;
+    use std::sync::Barrier;
+
+    use std::task::Poll;
+
+    use futures::future::join_all;
+
     use super::*;
-    use crate::grpc::lone_node::{LoneNode, within_ms};
+    use crate::grpc::lone_node::{LOG, LoneNode, within_ms};
 
     #[tokio::test]
     async fn without_a_leader_a_new_log_is_refused_before_its_deadline_makes_it_unknown() {
@@ -223,5 +236,35 @@ mod tests {
         let detail = error::detail_of(&refused.expect_err("nobody leads")).expect("detail");
         assert_eq!(detail.reason(), Reason::NoLeader);
         assert_eq!(detail.effect(), Effect::None);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_took_effect_is_never_refused_for_want_of_a_reader() {
+        let node = LoneNode::leading().await;
+        let services = &node.services;
+        // Every reader is at work, and everybody waits who may.
+        let end = Arc::new(Barrier::new(2));
+        let mut reading = Vec::new();
+        let refused = loop {
+            let waits = reading.is_empty().then(|| Arc::clone(&end));
+            let work = move || waits.is_some_and(|end| end.wait().is_leader());
+            let mut read = Box::pin(services.reads.run(work));
+            match futures::poll!(&mut read) {
+                Poll::Pending => reading.push(read),
+                Poll::Ready(refused) => break refused,
+            }
+        };
+        refused.expect_err("nobody reads");
+        let request = DeleteLogRequest {
+            name: LOG.to_owned(),
+        };
+        let deleted = delete_log(services, &MetadataMap::new(), request).await;
+        assert_eq!(
+            deleted.expect("deleted").log.expect("what it was").name,
+            LOG
+        );
+        assert!(services.group.log_info(LOG).is_none());
+        end.wait();
+        join_all(reading).await;
     }
 }

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -91,13 +92,19 @@ impl Group {
     /// own leadership), then waits for apply. Works on any node. The index that is visible.
     pub async fn linearize(&self, proof: Proof, timeout: Duration) -> Result<u64, ReadIndexError> {
         let deadline = Instant::from_std(self.inner.clock.instant()) + timeout;
+        let term = self.lead().1;
         let mut why = ReadIndexError::NoLeader { leader: None };
         loop {
             match timeout_at(deadline, self.read_index(proof)).await {
                 Ok(Ok(index)) => {
                     let applied = self.inner.applied.wait_for(index);
                     return match timeout_at(deadline, applied).await {
-                        Ok(()) => Ok(index),
+                        Ok(()) => {
+                            if proof == Proof::Majority {
+                                self.inner.current_in.fetch_max(term, Ordering::Relaxed);
+                            }
+                            Ok(index)
+                        }
                         Err(_) => Err(ReadIndexError::Timeout),
                     };
                 }
@@ -179,9 +186,10 @@ impl Group {
     /// that had been paused served the past once (`server/tests/cluster/pause.rs`), presumably because an answer to an
     /// older append of the same log position was taken for one to a newer.
     async fn confirm_by_majority(self) -> Result<u64, ReadIndexError> {
-        let begun = self.inner.time.now();
+        let (begun, term) = (self.inner.time.now(), self.term());
         let index = self.read_index_here().await?;
-        if self.is_followed().await {
+        // Of one term: an index of an earlier one may miss what another leader has committed in between.
+        if self.is_followed().await && self.term() == term {
             self.inner.followed.note(begun, index);
             Ok(index)
         } else {

@@ -60,11 +60,10 @@ impl Known {
 impl Space {
     /// Of a log's disk.
     pub(crate) fn of(log: Log, clock: Clock, offload: Offload) -> Self {
-        Self::new(clock, offload.pool(1, 1), move || log.check_space())
+        Self::new(clock, offload.pool(1, 0), move || log.check_space())
     }
 
-    /// Asks with `ask`, on `thread`, which takes two at a time: one that asks, and one that has its answer and is about to
-    /// leave. It says how many bytes are free above the mark, or that there are too few.
+    /// Asks with `ask`, on `thread`, one at a time. It says how many bytes are free above the mark, or that there are too few.
     fn new(
         clock: Clock,
         thread: Blocking,
@@ -92,13 +91,16 @@ impl Space {
         let at = self.clock.instant();
         let ask = Arc::clone(&self.ask);
         let asked = self.thread.run(move || {
-            let free = ask()?;
-            // The mark leaves room for the one that passes it; the next one asks anew.
-            let left = free.saturating_sub(size);
-            *known = Some(Known { at, left });
-            Ok(())
+            let asked = ask().map(|free| {
+                // The mark leaves room for the one that passes it; the next one asks anew.
+                let left = free.saturating_sub(size);
+                *known = Some(Known { at, left });
+            });
+            // The next one's turn comes when the thread is free again.
+            (asked, known)
         });
-        asked.await.expect("one asks at a time")
+        let (asked, _turn) = asked.await.expect("one asks at a time");
+        asked
     }
 }
 
@@ -114,7 +116,7 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let (counter, free) = (Arc::clone(&asked), Arc::clone(free));
         let runtime = thread::current().id();
-        let space = Space::new(Clock::system(), Blocking::new(1, 1), move || {
+        let space = Space::new(Clock::system(), Blocking::new(1, 0), move || {
             assert_ne!(thread::current().id(), runtime);
             counter.fetch_add(1, Ordering::SeqCst);
             match free.load(Ordering::SeqCst) {

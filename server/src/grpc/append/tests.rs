@@ -31,6 +31,21 @@ async fn without_a_leader_an_append_is_refused_before_its_deadline_makes_it_unkn
 }
 
 #[tokio::test]
+async fn a_leader_sees_what_was_acknowledged_before_its_term_before_it_takes_a_log_by_its_name() {
+    let node = LoneNode::leading().await;
+    let group = &node.services.group;
+    let ask = async |next_offset| {
+        let appended = append(&node.services, &MetadataMap::new(), one_record("x")).await;
+        assert_eq!(appended.expect("appended").next_offset, next_offset);
+        assert!(group.is_current());
+    };
+    ask(1).await;
+    group.forget_term();
+    assert!(!group.is_current());
+    ask(2).await;
+}
+
+#[tokio::test]
 async fn what_a_session_has_handed_to_the_group_holds_no_room_while_its_answer_is_not_read() {
     let node = LoneNode::leading().await;
     let step = begin(node.services.clone(), one_record("x")).await;
