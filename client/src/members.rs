@@ -72,8 +72,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Reason::NotCaughtUp`](crate::Reason::NotCaughtUp): how far it is stands in
-    /// [`Detail::behind`](crate::Detail::behind).
+    /// [`Reason::NotCaughtUp`](crate::Reason::NotCaughtUp): it is too far behind, by
+    /// [`Detail::behind`](crate::Detail::behind) entries.
     ///
     /// ```no_run
     /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {

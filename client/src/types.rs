@@ -83,7 +83,7 @@ impl From<Bytes> for NewRecord {
     }
 }
 
-/// A record as it stands in a log.
+/// A record as it is in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its place in the log, the same on every node.
@@ -299,9 +299,9 @@ pub struct ReadOptions {
     pub from: Start,
     /// Stop before this offset; `None`: at the end as it is when the read starts (following: never).
     pub until: Option<u64>,
-    /// Stop after so many records.
+    /// Stop after this many records.
     pub limit: Option<u64>,
-    /// Stop once so many bytes of bodies came; at least one record comes.
+    /// Stop once this many bytes of bodies came; at least one record comes.
     pub limit_bytes: Option<u64>,
     /// Whether to wait for more at the end.
     pub follow: Follow,
@@ -367,7 +367,7 @@ pub struct Gap {
 pub enum GapReason {
     /// Removed by retention or an explicit trim.
     Trimmed,
-    /// Damaged on every replica that could be asked.
+    /// Damaged: every member has said that it does not have the records intact.
     Damaged,
     /// A reason that this release of the client does not know.
     Other,
@@ -410,7 +410,7 @@ pub struct SearchOptions {
     pub log: String,
     /// The query; empty matches every record.
     pub query: String,
-    /// At most so many hits, 1 to 1,000; `None`: 20.
+    /// At most this many hits, 1 to 1,000; `None`: 20.
     pub limit: Option<u32>,
     /// How current the answer must be.
     pub consistency: Consistency,

@@ -72,7 +72,7 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Its damage, when no other node can mend it.
+    /// Its damage, when no other node can repair it.
     #[error(transparent)]
     Unmendable(#[from] Unmendable),
     /// A listening address.

@@ -42,13 +42,13 @@ pub enum MemberError {
         /// Whether it has a vote.
         voter: bool,
     },
-    /// It is no learner.
+    /// It is not a learner.
     #[error("node {node} is a voter already")]
     NotLearner {
         /// Who.
         node: u64,
     },
-    /// It is no voter.
+    /// It is not a voter.
     #[error("node {node} is a learner: it has no vote; `ink cluster promote {node}` gives it one")]
     NotVoter {
         /// Who.
