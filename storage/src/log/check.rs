@@ -337,7 +337,10 @@ impl Check<'_> {
                 "deleted or replaced when it is needed next",
             );
         } else {
-            report.set(State::Unknown, "not a file of this release; it is left alone");
+            report.set(
+                State::Unknown,
+                "not a file of this release; it is left alone",
+            );
         }
         self.reports.push(report);
     }
