@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(fits.next_before_offset, None);
         let mut cut = page(Some(300));
         cut.unindexed = vec![gap(1_600), gap(400)];
-        cut.take_in([a_hit(1_500, SEARCH_ANSWER_SIZE_MAX - 200)]);
+        cut.take_in([a_hit(1_500, SEARCH_ANSWER_SIZE_MAX - 199)]);
         assert_eq!(offsets(&cut), [1_950, 1_500]);
         assert_eq!(cut.next_before_offset, Some(1_500));
         assert_eq!(cut.unindexed, [gap(1_600)]);
