@@ -117,13 +117,18 @@ impl Receipt {
 }
 
 /// Names one append of one writer, so that it takes effect exactly once however often it is sent.
+///
+/// A log keeps the last 16 receipts of a producer, and forgets a producer 24 hours (of append time) after its last
+/// append. Then it takes it for a new one: sequence 0 is appended, any other is refused with
+/// [`Reason::SequenceGap`](crate::Reason::SequenceGap).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Producer {
     /// Any number but 0; it names one writer.
     pub id: u64,
-    /// Raised by a writer that takes over from an older one of the same id, which is thereby fenced.
+    /// Raised by a writer that takes over from an older one of the same id, which is thereby fenced. A higher epoch begins
+    /// again at sequence 0.
     pub epoch: u32,
-    /// 0 for the first append of (id, epoch) to a log, then one more for each.
+    /// 0 for the first append of (id, epoch) to a log, then one more for each that took effect.
     pub sequence: u64,
 }
 
@@ -250,7 +255,8 @@ impl NodeInfo {
 pub enum Consistency {
     /// What the asked node has, at once. It may lag; the answer says how far it reaches.
     Stale,
-    /// At least up to this offset ([`Receipt::next_offset`]): read your own writes.
+    /// At least up to this offset ([`Receipt::next_offset`]): read your own writes. It counts in the log that has the name
+    /// now: one that was deleted and created anew begins again at 0.
     AtLeast(u64),
     /// As linearizable, but the leader relies on its lease instead of asking a majority: quicker, and right only while
     /// the clocks of all nodes run about equally fast and no process stands still between two steps of an answer.
@@ -268,7 +274,7 @@ pub enum Start {
     First,
     /// At this offset.
     Offset(u64),
-    /// That many records before the end.
+    /// This many records before the end.
     Last(u64),
     /// At the first record, in offset order, whose event time is this or later (nanoseconds since the Unix epoch).
     Timestamp(i64),
