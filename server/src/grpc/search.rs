@@ -220,7 +220,7 @@ async fn carry_out(
     )
     .await
     .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
-    .map_err(error::pool_busy)??;
+    .map_err(error::searches_busy)??;
     let gaps = lost::make_good(services, (info.id, &query), &mut page);
     let gaps = timeout_at(deadline.instant(), gaps)
         .await

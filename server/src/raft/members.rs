@@ -95,7 +95,7 @@ pub enum MemberError {
     #[error(transparent)]
     DiskFull(#[from] LowSpace),
     /// Proposed, and then leadership or the group was lost: it may or may not take effect.
-    #[error("the outcome is unknown: {why}; `ink cluster status` shows what became of it")]
+    #[error("the change was begun, not confirmed: {why}")]
     Unknown {
         /// What happened.
         why: String,

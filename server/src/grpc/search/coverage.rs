@@ -142,8 +142,7 @@ async fn wait_for_index(
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(error::shutting_down()),
             Err(_) => {
-                let advice = "retry, allow more time, or set allow_behind";
-                return Err(error::timeout(&format!("{missing}; {advice}")));
+                return Err(error::timeout(&missing));
             }
         }
     }
