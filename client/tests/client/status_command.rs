@@ -70,12 +70,12 @@ async fn the_status_counts_damage_whoever_found_it_and_names_each_place_once() {
     }));
     let text = stdout(&ink(&fake.address, &["cluster", "status", "-o", "text"], "").await);
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].ends_with(" off 6 0 -"), "{text}");
-    assert!(lines[1].ends_with("Z 7 0 -"), "{text}");
+    assert!(lines[0].ends_with("\toff\t6\t0\t-"), "{text}");
+    assert!(lines[1].ends_with("Z\t7\t0\t-"), "{text}");
     let crc = "damage: node 1: group-1/log/5.seg at byte 4096: crc (entries 5 to 7)";
     let met = "damage: node 1: group-1/log/5.seg at byte 7000: crc (entries 5 to 7)";
     let footer = "damage: node 1: group-1/log/5.seg at byte 9000: footer";
-    let more = "damage: node 1: and 1 more places";
+    let more = "damage: node 1: and 1 more place";
     assert_eq!(lines[2..], [crc, met, crc, met, footer, more]);
 }
 
@@ -99,10 +99,10 @@ async fn the_status_says_when_a_node_was_scrubbed_and_what_is_damaged() {
     let text = status("text").await;
     let lines: Vec<&str> = text.lines().collect();
     let ends = [
-        "0.1.0 2023-11-14T22:15:00Z 3 - -",
-        "0.1.0 42% 0 - -",
-        "0.1.0 off 0 - -",
-        "0.1.0 - - - -",
+        "0.1.0\t2023-11-14T22:15:00Z\t3\t-\t-",
+        "0.1.0\t42%\t0\t-\t-",
+        "0.1.0\toff\t0\t-\t-",
+        "0.1.0\t-\t-\t-\t-",
     ];
     for (line, end) in lines.iter().zip(ends) {
         assert!(line.ends_with(end), "{line}");
@@ -110,7 +110,7 @@ async fn the_status_says_when_a_node_was_scrubbed_and_what_is_damaged() {
     let damage = [
         "damage: node 1: group-1/log/5.seg at byte 4096: crc (entries 5 to 7)",
         "damage: node 1: group-1/log/5.seg at byte 9000: footer",
-        "damage: node 1: and 1 more places",
+        "damage: node 1: and 1 more place",
     ];
     assert_eq!(lines[4..], damage);
     let table = status("table").await;

@@ -7,7 +7,7 @@ use inkstone_client::{
 };
 use serde_json::json;
 
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, counted};
 use crate::time;
 
 pub(super) fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
@@ -25,7 +25,7 @@ pub(super) fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Resu
         }
         Format::Text => {
             for node in &status.nodes {
-                output.line(&row(node).join(" "))?;
+                output.line(&row(node).join("\t"))?;
             }
             print_waiting(status, output)?;
             print_damages(status, output)?;
@@ -195,7 +195,8 @@ fn print_damages(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<
             scrub.damages_count.saturating_sub(shown)
         });
         if more > 0 {
-            output.line(&format!("damage: node {id}: and {more} more places"))?;
+            let more = counted(more, "more place");
+            output.line(&format!("damage: node {id}: and {more}"))?;
         }
         let waits_for = node.repair.as_ref().map(|repair| &repair.waits_for);
         if let Some(waits_for) = waits_for.filter(|waits_for| !waits_for.is_empty()) {
