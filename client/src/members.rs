@@ -43,7 +43,7 @@ pub struct Transfer {
 }
 
 impl Client {
-    /// Adds a node that waits for it as a learner: it gets everything, and has no vote.
+    /// Adds a node that waits to be added, as a learner: it gets everything, and has no vote.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl Client {
         self.core.call(self.changing(), remove).await
     }
 
-    /// Makes that voter the leader; `None`: the reachable one that is furthest.
+    /// Makes that voter the leader, or, with `None`, the reachable one that is least behind.
     ///
     /// # Errors
     ///

@@ -36,13 +36,14 @@ pub const REFUSED_CONNECTIONS_MAX: usize = 32;
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection beyond the bound lives; a call of an operator that is open then is finished.
 pub const REFUSED_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes that a client may send before they are taken, on one stream and on one connection.
+/// Bytes that a client may send before they are taken, on one stream.
 pub const CLIENT_STREAM_WINDOW: u32 = 64 << 10;
-/// The same of all streams of a connection.
+/// Bytes that a client may send before they are taken, on all streams of one connection together.
 pub const CLIENT_CONNECTION_WINDOW: u32 = 128 << 10;
-/// The same for other nodes, whose messages are larger: a stream never waits for less than a whole one.
+/// Bytes that another node may send before they are taken, on one stream. Their messages are larger: a stream never waits
+/// for less than a whole one.
 pub const PEER_STREAM_WINDOW: u32 = 4 << 20;
-/// The same of all streams of a connection.
+/// Bytes that another node may send before they are taken, on all streams of one connection together.
 pub const PEER_CONNECTION_WINDOW: u32 = 8 << 20;
 /// Bytes of a request's headers.
 pub const HEADERS_SIZE_MAX: u32 = 8 << 10;
@@ -54,7 +55,7 @@ pub const CONNECTION_STREAMS_MAX: u32 = 1_024;
 pub(crate) const CONNECTION_PLACES: usize = 2;
 /// Requests that all clients' connections may have open beyond those.
 pub(crate) const PLACES: usize = 2_048;
-/// The same for other nodes, which pass on what their clients ask.
+/// Requests that all other nodes' connections may have open beyond [`CONNECTION_PLACES`]: they pass on what their clients ask.
 pub(crate) const PEER_PLACES: usize = 16_384;
 
 /// Bytes of one append request: a full batch and its framing.

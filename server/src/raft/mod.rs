@@ -158,7 +158,7 @@ impl Group {
         Self::open_as(options, Versions::new(Spoken::own())).await
     }
 
-    /// The same for a node of another release.
+    /// [`Group::open`] for a node that speaks `versions`, as one of another release would.
     pub async fn open_as(options: GroupOptions, versions: Versions) -> Result<Self, Fatal> {
         let GroupOptions {
             log,
