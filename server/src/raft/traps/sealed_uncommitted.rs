@@ -1,4 +1,4 @@
-//! Trap 4: a segment that is full is not committed. Until its last entry is applied it can still be truncated, and so it is
+//! A segment that is sealed and not committed: a segment that is full is not committed. Until its last entry is applied it can still be truncated, and so it is
 //! not sealed, mapped, indexed or read beyond what is applied.
 
 use std::collections::BTreeSet;
