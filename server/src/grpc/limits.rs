@@ -1,6 +1,7 @@
 //! The bounds of the gRPC front: how much one node holds for its callers at once, and how long it lets them wait.
 //!
-//! The bounds of what is stored stand in `storage::limits`. At a bound the caller is refused; memory does not grow.
+//! The bounds of what is stored and of what nodes send each other are in `inkstone_storage::limits`. At a bound the caller is
+//! refused, made to wait, or cut off; memory does not grow.
 //!
 //! # What clients can make a node hold, at the worst, over what it holds when idle
 //!
@@ -58,7 +59,7 @@ pub(crate) const PLACES: usize = 2_048;
 /// Requests that all other nodes' connections may have open beyond [`CONNECTION_PLACES`]: they pass on what their clients ask.
 pub(crate) const PEER_PLACES: usize = 16_384;
 
-/// Bytes of one append request: a full batch and its framing.
+/// Bytes of one append request of a client: a full batch and its framing.
 pub(crate) const MESSAGE_SIZE_MAX: usize = 8 << 20;
 /// Bytes of any other request.
 pub(crate) const REQUEST_SIZE_MAX: usize = 64 << 10;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use inkstone_proto::peer_v1::peer_server::{Peer, PeerServer};
 use inkstone_proto::{peer_v1 as peer, v1};
-use inkstone_storage::limits::MESSAGE_SIZE_MAX;
+use inkstone_storage::limits::PEER_MESSAGE_SIZE_MAX;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -81,8 +81,8 @@ impl PeerService {
     /// As a tonic service, with explicit bounds on messages.
     pub fn into_server(self) -> PeerServer<Self> {
         PeerServer::new(self)
-            .max_decoding_message_size(MESSAGE_SIZE_MAX)
-            .max_encoding_message_size(MESSAGE_SIZE_MAX)
+            .max_decoding_message_size(PEER_MESSAGE_SIZE_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_SIZE_MAX)
     }
 
     /// The services, for a message that is meant for this node: then what it came over is known to be a peer's.
