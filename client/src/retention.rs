@@ -73,7 +73,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Reason::LogExists`](crate::Reason::LogExists) if the name is taken, unless [`IfExists::Keep`] says that this is fine.
+    /// [`Reason::LogExists`](crate::Reason::LogExists) if the name is taken, unless [`IfExists::Keep`] says that this
+    /// is fine.
     ///
     /// ```no_run
     /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {
@@ -145,8 +146,8 @@ impl Client {
         self.core.call(call, alter).await
     }
 
-    /// Deletes a log and all its records. Returns the log as it was. Not tried again when the outcome is unknown, because
-    /// somebody may have created another log of that name meanwhile.
+    /// Deletes a log and all its records. Returns the log as it was. Not tried again when the outcome is unknown,
+    /// because somebody may have created another log of that name meanwhile.
     ///
     /// # Errors
     ///
@@ -171,8 +172,8 @@ impl Client {
         self.core.call(call, delete).await
     }
 
-    /// Removes a log's records below `before_offset`. Returns the log as it is then. When its first offset is `before_offset`
-    /// or more already, nothing happens.
+    /// Removes a log's records below `before_offset`. Returns the log as it is then. When its first offset is
+    /// `before_offset` or more already, nothing happens.
     ///
     /// # Errors
     ///

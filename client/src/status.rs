@@ -82,8 +82,8 @@ pub struct RepairStatus {
     pub repaired_entries: u64,
     /// When that last happened, in nanoseconds since the Unix epoch, UTC, by the node's clock; `None`: never.
     pub last_time: Option<i64>,
-    /// The damage that keeps the node in quarantine, or, of one that runs, what its readers have met and is not repaired yet; at
-    /// most 20 places.
+    /// The damage that keeps the node in quarantine, or, of one that runs, what its readers have met and is not
+    /// repaired yet; at most 20 places.
     pub damages: Vec<DamagedPlace>,
     /// What the repair waits for, human-readable; empty when it waits for nothing.
     pub waits_for: String,

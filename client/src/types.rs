@@ -125,8 +125,8 @@ impl Receipt {
 pub struct Producer {
     /// Any number but 0; it names one writer.
     pub id: u64,
-    /// Raised by a writer that takes over from an older one of the same id, which is thereby fenced. A higher epoch begins
-    /// again at sequence 0.
+    /// Raised by a writer that takes over from an older one of the same id, which is thereby fenced. A higher epoch
+    /// begins again at sequence 0.
     pub epoch: u32,
     /// 0 for the first append of (id, epoch) to a log, then one more for each that took effect.
     pub sequence: u64,
@@ -255,8 +255,8 @@ impl NodeInfo {
 pub enum Consistency {
     /// What the asked node has, at once. It may lag; the answer says how far it reaches.
     Stale,
-    /// At least up to this offset ([`Receipt::next_offset`]): read your own writes. It counts in the log that has the name
-    /// now: one that was deleted and created anew begins again at 0.
+    /// At least up to this offset ([`Receipt::next_offset`]): read your own writes. It counts in the log that has the
+    /// name now: one that was deleted and created anew begins again at 0.
     AtLeast(u64),
     /// As linearizable, but the leader relies on its lease instead of asking a majority: quicker, and right only while
     /// the clocks of all nodes run about equally fast and no process stands still between two steps of an answer.

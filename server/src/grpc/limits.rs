@@ -1,7 +1,7 @@
 //! The bounds of the gRPC front: how much one node holds for its callers at once, and how long it lets them wait.
 //!
-//! The bounds of what is stored and of what nodes send each other are in `inkstone_storage::limits`. At a bound the caller is
-//! refused, made to wait, or cut off; memory does not grow.
+//! The bounds of what is stored and of what nodes send each other are in `inkstone_storage::limits`. At a bound the
+//! caller is refused, made to wait, or cut off; memory does not grow.
 //!
 //! # What clients can make a node hold, at the worst, over what it holds when idle
 //!
@@ -41,8 +41,8 @@ pub const REFUSED_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CLIENT_STREAM_WINDOW: u32 = 64 << 10;
 /// Bytes that a client may send before they are taken, on all streams of one connection together.
 pub const CLIENT_CONNECTION_WINDOW: u32 = 128 << 10;
-/// Bytes that another node may send before they are taken, on one stream. Their messages are larger: a stream never waits
-/// for less than a whole one.
+/// Bytes that another node may send before they are taken, on one stream. Their messages are larger: a stream never
+/// waits for less than a whole one.
 pub const PEER_STREAM_WINDOW: u32 = 4 << 20;
 /// Bytes that another node may send before they are taken, on all streams of one connection together.
 pub const PEER_CONNECTION_WINDOW: u32 = 8 << 20;
@@ -56,7 +56,8 @@ pub const CONNECTION_STREAMS_MAX: u32 = 1_024;
 pub(crate) const CONNECTION_PLACES: usize = 2;
 /// Requests that all clients' connections may have open beyond those.
 pub(crate) const PLACES: usize = 2_048;
-/// Requests that all other nodes' connections may have open beyond [`CONNECTION_PLACES`]: they pass on what their clients ask.
+/// Requests that all other nodes' connections may have open beyond [`CONNECTION_PLACES`]: they pass on what their
+/// clients ask.
 pub(crate) const PEER_PLACES: usize = 16_384;
 
 /// Bytes of one append request of a client: a full batch and its framing.

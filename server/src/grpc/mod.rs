@@ -1,8 +1,8 @@
 //! The gRPC services that clients call: what they share, and the router that serves them.
 //!
-//! One verb, one file: `append`, `read`, `search`, `logs`, `cluster`, `members`. Read `service` first (which call goes where), then
-//! `error` (what a caller is told), then the verbs. Must not know: how a node is started; openraft, but for `peer`;
-//! files, but for their names in reports of damage.
+//! One verb, one file: `append`, `read`, `search`, `logs`, `cluster`, `members`. Read `service` first (which call goes
+//! where), then `error` (what a caller is told), then the verbs. Must not know: how a node is started; openraft, but
+//! for `peer`; files, but for their names in reports of damage.
 
 mod admin;
 mod answers;

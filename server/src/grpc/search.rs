@@ -1,8 +1,8 @@
 //! Searches: answered by a node that has an index, this one or one hop away, at the consistency that was asked for.
 //!
-//! Promises: every answer says what it covers, and whether that is less than was asked for; the hits' records come from
-//! the log, verified, never from the index, and those that are lost on all members are named. A search changes nothing, so
-//! it may be asked of another member whenever one does not answer.
+//! Promises: every answer says what it covers, and whether that is less than was asked for; the hits' records come
+//! from the log, verified, never from the index, and those that are lost on all members are named. A search changes
+//! nothing, so it may be asked of another member whenever one does not answer.
 
 use std::time::Duration;
 

@@ -5,13 +5,13 @@
 //! - What entries do: `state` (the small state: pure), `state_machine` (applies), `snapshot` (the state as bytes).
 //! - Raft over the log: `types` (how openraft is filled in), `log_store` (the store as openraft's log), `settings`,
 //!   `options`, `look` (at what openraft publishes), `wire` (protobuf), `error`.
-//! - What is proposed: `ingest` (appends on their way in), `command` (all else), `time` (that is put into entries), `space`
-//!   (whether the disk has room), `retention` (what is trimmed and deleted).
+//! - What is proposed: `ingest` (appends on their way in), `command` (all else), `time` (that is put into entries),
+//!   `space` (whether the disk has room), `retention` (what is trimmed and deleted).
 //! - Who takes part: `members`, `transfer` (who leads), `progress`, `status`, `peers` and `network` (how the others are
 //!   reached), `versions` (of which release they are).
 //! - Reads on any node: `read_index` and `round` (linearizable), `freshness` (how stale the others are).
-//! - Damage: `quarantine` (before Raft runs), `repair`, `repairs` and `mender` (while it does), `fetch` (entries between
-//!   nodes).
+//! - Damage: `quarantine` (before Raft runs), `repair`, `repairs` and `mender` (while it does), `fetch` (entries
+//!   between nodes).
 //!
 //! An append goes through `ingest`, `log_store` and `state_machine`. `traps` are tests of what openraft leaves to us.
 //! Nothing outside this folder and `grpc/peer.rs` names openraft. Must not know: gRPC services, tantivy.

@@ -25,7 +25,7 @@ use crate::append::source::{Bounds, Cutter, Lines, Syntax};
 use crate::output::{Format, Output, counted};
 use crate::report::LogError;
 
-/// Batches of one session in flight: as many receipts as the server keeps.
+/// Batches of one session in flight: as many as the server keeps receipts.
 const IN_FLIGHT_MAX: usize = 16;
 /// A record from standard input waits at most so long for others to share its batch.
 const LINGER: Duration = Duration::from_millis(100);

@@ -1,5 +1,5 @@
-//! A trap of openraft: an error of the storage is fatal to it, and it takes what it installs for granted. So a snapshot is
-//! received and verified before openraft hears of it, and meanwhile the node answers whoever leads.
+//! A trap of openraft: an error of the storage is fatal to it, and it takes what it installs for granted. So a
+//! snapshot is received and verified before openraft hears of it, and meanwhile the node answers whoever leads.
 
 use inkstone_storage::limits::SNAPSHOT_SIZE_MAX;
 
