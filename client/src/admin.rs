@@ -33,7 +33,7 @@ impl Client {
             .await
     }
 
-    /// All logs whose name starts with `prefix`, by name.
+    /// Returns all logs whose name starts with `prefix`, ordered by name.
     ///
     /// ```no_run
     /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {
@@ -57,7 +57,7 @@ impl Client {
         self.core.call(self.core.reading(), list).await
     }
 
-    /// One log. Unknown: [`Reason::LogNotFound`](crate::Reason::LogNotFound).
+    /// Returns one log, or [`Reason::LogNotFound`](crate::Reason::LogNotFound) if there is none of that name.
     ///
     /// ```no_run
     /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {

@@ -84,7 +84,7 @@ impl Core {
         self.call_attempts(call, attempts, request).await
     }
 
-    /// The same with tries that the caller counts from.
+    /// [`Core::call`] with attempts that the caller has begun to count.
     pub(crate) async fn call_attempts<T, F, Fut>(
         &self,
         call: Call,

@@ -1,4 +1,4 @@
-//! The client itself: which servers, how long, how often. The calls stand in one file per verb.
+//! The client itself: which servers, how long, how often. The calls are in one file per verb.
 
 use inkstone_net::Dial;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The client. It connects when it is first used.
+    /// The client. It is lazy, as [`Client::connect`] is: it connects when it is first used.
     ///
     /// # Errors
     ///
@@ -153,7 +153,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of these servers, otherwise with default settings. It connects when it is first used.
+    /// A client of these servers, otherwise with default settings.
+    ///
+    /// It is lazy: nothing is resolved, connected or sent before the first call, so it succeeds whether or not a
+    /// server is there, and it is not async. A server that can't be reached is the first call's error.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Invalid`](crate::Reason::Invalid) if an address is not `HOST:PORT`, or there is none.
     ///
     /// ```
     /// # fn main() -> inkstone_client::Result<()> {

@@ -32,7 +32,7 @@ pub enum Error {
     Refused {
         /// Why, for programs.
         reason: Reason,
-        /// Why, for people.
+        /// Why, human-readable.
         message: String,
         /// What else is known.
         detail: Box<Detail>,
@@ -40,7 +40,7 @@ pub enum Error {
     /// The request may or may not have taken effect.
     #[error("outcome unknown: {message}")]
     Unknown {
-        /// What happened, for people.
+        /// What happened, human-readable.
         message: String,
         /// What the server said about it, if it said anything.
         detail: Option<Box<Detail>>,
@@ -48,7 +48,7 @@ pub enum Error {
     /// No server gave a usable answer, and the request had no effect: it never left, or it was one that changes nothing.
     #[error("{message}")]
     Unavailable {
-        /// What happened, for people.
+        /// What happened, human-readable.
         message: String,
         /// What the last server that was reached said, if it said anything.
         detail: Option<Box<Detail>>,
@@ -129,11 +129,11 @@ pub enum Reason {
     LogExists,
     /// A name, record, batch or message is over its bound.
     TooLarge,
-    /// `expected_offset` is not the log's next offset, which stands in [`Detail::next_offset`].
+    /// `expected_offset` is not the log's next offset, which is in [`Detail::next_offset`].
     OffsetMismatch,
     /// A newer epoch of this producer has written.
     ProducerFenced,
-    /// The sequence leaves a gap; the next one stands in [`Detail::expected`].
+    /// The sequence leaves a gap; the next one is in [`Detail::expected`].
     SequenceGap,
     /// The sequence is older than the receipts that are kept.
     ReceiptForgotten,
@@ -147,7 +147,7 @@ pub enum Reason {
     Timeout,
     /// The bytes are damaged on the asked node.
     Damaged,
-    /// The query is not one; [`Detail::position`] says where.
+    /// The query does not parse; [`Detail::position`] says where.
     BadQuery,
     /// The query asks for more work than a query may.
     QueryLimit,
@@ -165,9 +165,9 @@ pub enum Reason {
     NodeNotFound,
     /// The node is a member already.
     AlreadyMember,
-    /// The node is no learner.
+    /// The node is not a learner.
     NotLearner,
-    /// The node is no voter.
+    /// The node is not a voter.
     NotVoter,
     /// The only voter can't be removed or demoted.
     LastVoter,
@@ -179,6 +179,6 @@ pub enum Reason {
     ChangeUnderWay,
     /// A member of the cluster is of a release that does not know this yet.
     Unsupported,
-    /// The asked node's log is damaged, and it waits until other nodes have mended it.
+    /// The asked node's log is damaged, and it waits until it is repaired from other nodes.
     Quarantined,
 }

@@ -1,8 +1,8 @@
 //! The client library of Inkstone, a replicated, append-only log that you can search.
 //!
-//! A [`Client`] stands for a cluster. It connects when it is first used, finds the leader, goes to another server when
-//! one fails, and tries again where that is safe, which by default it always is: every append carries a producer and
-//! a sequence, so that it takes effect once however often it is sent.
+//! A [`Client`] stands for a cluster. It connects when it is first used, not when it is made, finds the leader, goes
+//! to another server when one fails, and tries again where that is safe, which by default it always is: every append
+//! carries a producer and a sequence, so that it takes effect once however often it is sent.
 //!
 //! ```no_run
 //! # async fn example() -> inkstone_client::Result<()> {

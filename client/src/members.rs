@@ -43,7 +43,7 @@ pub struct Transfer {
 }
 
 impl Client {
-    /// Adds a node that waits for it as a learner: it gets everything, and has no vote.
+    /// Adds a node that waits to be added, as a learner: it gets everything, and has no vote.
     ///
     /// # Errors
     ///
@@ -72,8 +72,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Reason::NotCaughtUp`](crate::Reason::NotCaughtUp): how far it is stands in
-    /// [`Detail::behind`](crate::Detail::behind).
+    /// [`Reason::NotCaughtUp`](crate::Reason::NotCaughtUp): it is too far behind, by
+    /// [`Detail::behind`](crate::Detail::behind) entries.
     ///
     /// ```no_run
     /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {
@@ -164,7 +164,7 @@ impl Client {
         self.core.call(self.changing(), remove).await
     }
 
-    /// Makes that voter the leader; `None`: the reachable one that is furthest.
+    /// Makes that voter the leader, or, with `None`, the reachable one that is least behind.
     ///
     /// # Errors
     ///

@@ -69,11 +69,12 @@ impl From<Retention> for v1::Retention {
 }
 
 impl Client {
-    /// [`Client::create_log`] with a retention. A log that exists keeps its own.
+    /// Creates a log with a retention, as [`Client::create_log`] does without one. A log that exists keeps its own.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// [`Reason::LogExists`](crate::Reason::LogExists) if the name is taken, unless [`IfExists::Keep`] says that this
+    /// is fine.
     ///
     /// ```no_run
     /// # async fn example(client: inkstone_client::Client) -> inkstone_client::Result<()> {
@@ -112,7 +113,7 @@ impl Client {
         self.core.call(call, create).await
     }
 
-    /// Changes what retention may remove of a log: the log as it is then.
+    /// Changes what retention may remove of a log. Returns the log as it is then.
     ///
     /// # Errors
     ///
@@ -145,8 +146,8 @@ impl Client {
         self.core.call(call, alter).await
     }
 
-    /// Deletes a log and all its records: what it was. Not tried again when the outcome is unknown: somebody may have
-    /// created another log of that name meanwhile.
+    /// Deletes a log and all its records. Returns the log as it was. Not tried again when the outcome is unknown,
+    /// because somebody may have created another log of that name meanwhile.
     ///
     /// # Errors
     ///
@@ -171,7 +172,8 @@ impl Client {
         self.core.call(call, delete).await
     }
 
-    /// Removes a log's records below `before_offset`: the log as it is then. At or below its first offset nothing happens.
+    /// Removes a log's records below `before_offset`. Returns the log as it is then. When its first offset is
+    /// `before_offset` or more already, nothing happens.
     ///
     /// # Errors
     ///

@@ -190,7 +190,7 @@ impl Attempts {
         }
     }
 
-    /// The same for a request of which an earlier try was already lost.
+    /// These attempts, for a request of which an earlier try was already lost.
     pub(crate) fn doubtful(mut self) -> Self {
         self.doubtful = true;
         self

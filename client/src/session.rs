@@ -21,7 +21,7 @@ use crate::types::{NewRecord, Receipt, SessionOptions};
 
 mod driver;
 
-/// Appends of one producer in flight: so many receipts the server keeps.
+/// Appends of one producer in flight: as many as the server keeps receipts.
 pub(crate) const IN_FLIGHT_MAX: usize = 16;
 
 impl Client {

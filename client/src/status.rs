@@ -82,10 +82,10 @@ pub struct RepairStatus {
     pub repaired_entries: u64,
     /// When that last happened, in nanoseconds since the Unix epoch, UTC, by the node's clock; `None`: never.
     pub last_time: Option<i64>,
-    /// The damage that keeps the node in quarantine, or, of one that runs, what its readers have met and is not mended yet; at
-    /// most 20 places.
+    /// The damage that keeps the node in quarantine, or, of one that runs, what its readers have met and is not
+    /// repaired yet; at most 20 places.
     pub damages: Vec<DamagedPlace>,
-    /// What the repair waits for, for people; empty when it waits for nothing.
+    /// What the repair waits for, human-readable; empty when it waits for nothing.
     pub waits_for: String,
 }
 
@@ -145,7 +145,7 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// The node that answered.
     pub answered_by: u64,
-    /// Nodes that are no members and have asked the answering node for the cluster: what can be added.
+    /// Nodes that are not members and have asked the answering node for the cluster: what can be added.
     pub waiting: Vec<NodeInfo>,
     /// Whether the cluster goes from one set of voters to another.
     pub changing: bool,

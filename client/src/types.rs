@@ -83,7 +83,7 @@ impl From<Bytes> for NewRecord {
     }
 }
 
-/// A record as it stands in a log.
+/// A record as it is in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its place in the log, the same on every node.
@@ -117,13 +117,18 @@ impl Receipt {
 }
 
 /// Names one append of one writer, so that it takes effect exactly once however often it is sent.
+///
+/// A log keeps the last 16 receipts of a producer, and forgets a producer 24 hours (of append time) after its last
+/// append. Then it takes it for a new one: sequence 0 is appended, any other is refused with
+/// [`Reason::SequenceGap`](crate::Reason::SequenceGap).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Producer {
     /// Any number but 0; it names one writer.
     pub id: u64,
-    /// Raised by a writer that takes over from an older one of the same id, which is thereby fenced.
+    /// Raised by a writer that takes over from an older one of the same id, which is thereby fenced. A higher epoch
+    /// begins again at sequence 0.
     pub epoch: u32,
-    /// 0 for the first append of (id, epoch) to a log, then one more for each.
+    /// 0 for the first append of (id, epoch) to a log, then one more for each that took effect.
     pub sequence: u64,
 }
 
@@ -250,7 +255,8 @@ impl NodeInfo {
 pub enum Consistency {
     /// What the asked node has, at once. It may lag; the answer says how far it reaches.
     Stale,
-    /// At least up to this offset ([`Receipt::next_offset`]): read your own writes.
+    /// At least up to this offset ([`Receipt::next_offset`]): read your own writes. It counts in the log that has the
+    /// name now: one that was deleted and created anew begins again at 0.
     AtLeast(u64),
     /// As linearizable, but the leader relies on its lease instead of asking a majority: quicker, and right only while
     /// the clocks of all nodes run about equally fast and no process stands still between two steps of an answer.
@@ -268,7 +274,7 @@ pub enum Start {
     First,
     /// At this offset.
     Offset(u64),
-    /// That many records before the end.
+    /// This many records before the end.
     Last(u64),
     /// At the first record, in offset order, whose event time is this or later (nanoseconds since the Unix epoch).
     Timestamp(i64),
@@ -299,9 +305,9 @@ pub struct ReadOptions {
     pub from: Start,
     /// Stop before this offset; `None`: at the end as it is when the read starts (following: never).
     pub until: Option<u64>,
-    /// Stop after so many records.
+    /// Stop after this many records.
     pub limit: Option<u64>,
-    /// Stop once so many bytes of bodies came; at least one record comes.
+    /// Stop once this many bytes of bodies came; at least one record comes.
     pub limit_bytes: Option<u64>,
     /// Whether to wait for more at the end.
     pub follow: Follow,
@@ -367,7 +373,7 @@ pub struct Gap {
 pub enum GapReason {
     /// Removed by retention or an explicit trim.
     Trimmed,
-    /// Damaged on every replica that could be asked.
+    /// Damaged: every member has said that it does not have the records intact.
     Damaged,
     /// A reason that this release of the client does not know.
     Other,
@@ -410,7 +416,7 @@ pub struct SearchOptions {
     pub log: String,
     /// The query; empty matches every record.
     pub query: String,
-    /// At most so many hits, 1 to 1,000; `None`: 20.
+    /// At most this many hits, 1 to 1,000; `None`: 20.
     pub limit: Option<u32>,
     /// How current the answer must be.
     pub consistency: Consistency,

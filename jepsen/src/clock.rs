@@ -32,7 +32,7 @@ impl Clock {
         u64::try_from(Instant::now().duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The same as a duration.
+    /// The time since the clock was made.
     pub fn elapsed(self) -> Duration {
         Duration::from_nanos(self.nanos())
     }

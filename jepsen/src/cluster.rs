@@ -405,7 +405,7 @@ impl Cluster {
         self.leader_other_than(None).await
     }
 
-    /// The same, once it is another one than that.
+    /// The node that leads, once it is another one than `old`. Waits for one.
     pub async fn leader_other_than(&self, old: Option<usize>) -> Result<usize> {
         let mut clients = Vec::new();
         for (number, node) in self.nodes.iter().enumerate() {

@@ -139,7 +139,7 @@ impl Discovery {
         &self.me
     }
 
-    /// The same for a node that speaks this.
+    /// This discovery, for a node that speaks `versions` in place of what this release does.
     #[must_use]
     pub fn speaking(self, versions: Versions) -> Self {
         Self { versions, ..self }

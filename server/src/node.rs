@@ -72,7 +72,7 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Its damage, when no other node can mend it.
+    /// Its damage, when no other node can repair it.
     #[error(transparent)]
     Unmendable(#[from] Unmendable),
     /// A listening address.
@@ -177,7 +177,7 @@ impl Node {
         Self::start_as(config, clock, Versions::new(Spoken::own())).await
     }
 
-    /// The same for a node that speaks what another release does.
+    /// [`Node::start`] for a node that speaks `versions`, as one of another release would: for tests of mixed clusters.
     pub async fn start_as(
         config: Config,
         clock: Clock,

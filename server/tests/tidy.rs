@@ -110,6 +110,9 @@ const CLOCK_TYPE: &str = "SystemTime";
 /// A look at Raft's state within another can stand still for ever: all go through one function, which refuses that.
 const LOOK_HOME: &str = "server/src/raft/look.rs";
 
+/// What a reader can't look up: a document that is not in the tree, by whose numbers nothing may be called either.
+const DOCUMENT_ELSEWHERE: &str = concat!("DES", "IGN");
+
 const UNSAFE_HOME: &str = "storage/src/io/mmap.rs";
 const LINES_MAX: usize = 500;
 
@@ -186,10 +189,11 @@ fn read_tree(root: &Path) -> Vec<(String, String)> {
 /// What one file breaks.
 fn check(file: &str, text: &str) -> Vec<Violation> {
     let mut violations = check_machine_paths(file, text);
-    if Path::new(file)
-        .extension()
-        .is_some_and(|extension| extension == "rs")
-    {
+    let extension = Path::new(file).extension().and_then(|it| it.to_str());
+    if matches!(extension, Some("rs" | "proto")) {
+        violations.extend(check_references(file, text));
+    }
+    if extension == Some("rs") {
         violations.extend(check_source(file, text));
     } else if file.ends_with("Cargo.toml") {
         violations.extend(check_manifest(file, text));
@@ -222,6 +226,23 @@ fn check_machine_paths(file: &str, text: &str) -> Vec<Violation> {
                     format!("a path of one machine: {dir}"),
                 ));
             }
+        }
+    }
+    violations
+}
+
+/// Comments count: a promise has its name in README.md, and that is what it is called by.
+fn check_references(file: &str, text: &str) -> Vec<Violation> {
+    let is_elsewhere = |word: &&str| {
+        *word == DOCUMENT_ELSEWHERE
+            || matches!(word.as_bytes(), [b'P', digit] if (b'1'..=b'9').contains(digit))
+    };
+    let mut violations = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let mut words = line.split(|char: char| !(char.is_alphanumeric() || char == '_'));
+        if let Some(word) = words.find(is_elsewhere) {
+            let what = format!("{word} can't be looked up here: say what is meant");
+            violations.push(violation(file, number + 1, what));
         }
     }
     violations

@@ -1,4 +1,5 @@
-//! Every bound of the system, in one place, with its unit. At a bound the caller is refused; memory does not grow.
+//! The bounds of what is stored, indexed and sent between nodes, with their units. At a bound the caller is refused, or
+//! waits; memory does not grow. What a node holds for its clients at once is bounded in `server/src/grpc/limits.rs`.
 
 /// Bytes of a record's body and attributes together.
 pub const RECORD_SIZE_MAX: usize = 1 << 20;
@@ -40,8 +41,8 @@ pub const APPENDS_IN_FLIGHT_SIZE_MAX: usize = 64 << 20;
 pub const APPENDS_WAITING_MAX: usize = 16_384;
 /// Bytes of payload in one message to a peer: more entries go into the next one.
 pub const REPLICATION_SIZE_MAX: usize = 2 << 20;
-/// Bytes of a message that a peer or a client may send.
-pub const MESSAGE_SIZE_MAX: usize = 16 << 20;
+/// Bytes of a message between nodes. (A client's has its own bound, in `server/src/grpc/limits.rs`.)
+pub const PEER_MESSAGE_SIZE_MAX: usize = 16 << 20;
 /// Findings that opening a log reports; further ones are only logged.
 pub const FINDINGS_MAX: usize = 1_024;
 /// Damaged entries and ranges of them that a survey of a log lists.
@@ -65,8 +66,8 @@ pub const SEARCH_GAPS_MAX: usize = 1_000;
 /// Bytes of bodies and attributes that the search index keeps in memory before it commits.
 pub const SEARCH_TAIL_SIZE_MAX: usize = 32 << 20;
 
-const _: () = assert!(PAYLOAD_SIZE_MAX + REPLICATION_SIZE_MAX < MESSAGE_SIZE_MAX);
-const _: () = assert!(SNAPSHOT_PART_SIZE_MAX < MESSAGE_SIZE_MAX);
+const _: () = assert!(PAYLOAD_SIZE_MAX + REPLICATION_SIZE_MAX < PEER_MESSAGE_SIZE_MAX);
+const _: () = assert!(SNAPSHOT_PART_SIZE_MAX < PEER_MESSAGE_SIZE_MAX);
 const _: () = assert!(PRODUCERS_MAX <= PRODUCERS_TOTAL_MAX);
 const _: () = assert!(RECORD_SIZE_MAX <= BATCH_SIZE_MAX);
 const _: () = assert!(BATCH_SIZE_MAX < PAYLOAD_SIZE_MAX && ENTRY_MERGE_SIZE_MAX < PAYLOAD_SIZE_MAX);

@@ -329,6 +329,10 @@ impl Driver {
         // A batch that is submitted from here on is told the reason.
         drop(self.end.set(error.clone()));
         self.queue.close();
+        let why = match error {
+            Error::Unknown { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
         let mut batches = self.unanswered.into_iter();
         if let Some(head) = batches.next() {
             drop(head.answer.send(Err(error.clone())));
@@ -337,7 +341,7 @@ impl Driver {
             let behind = match batch.sent {
                 Sent::Never => not_sent(&error.to_string()),
                 Sent::Now | Sent::Before => Error::Unknown {
-                    message: format!("a batch before it failed: {error}"),
+                    message: format!("a batch before it failed: {why}"),
                     detail: None,
                 },
             };

@@ -12,3 +12,5 @@ mod members_command;
 mod read;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
+mod status_command;

@@ -97,7 +97,7 @@ async fn a_wiped_node_is_replaced_under_its_own_address_and_a_second_run_goes_on
     let again = ink(&fake.address, &["cluster", "replace", "3", "4"], "").await;
     assert_eq!(code(&again), Some(0), "{}", stderr(&again));
     assert_eq!(stdout(&again), "");
-    assert!(stderr(&again).contains("3 is no member any more"));
+    assert!(stderr(&again).contains("3 is not a member any more"));
 }
 
 #[tokio::test]

@@ -24,12 +24,12 @@ Verdicts:
   foreign    of another cluster, group or node
   newer      of a newer release
   unchecked  derived from the other files
-  unknown    no file of this release; it is left alone
+  unknown    not a file of this release; it is left alone
 
 Exit codes:
   0  nothing is lost: no file is damaged, missing, foreign or newer
   1  something is, or the directory is in use or cannot be read
-  2  wrong usage: no such directory, or no data directory";
+  2  wrong usage: no such directory, or not a data directory";
 
 pub(super) fn command() -> Command {
     Command::new("check")
@@ -61,7 +61,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let dir: &PathBuf = matches.get_one("dir").expect("clap requires it");
     if !dir.is_dir() {
         let what = if dir.exists() {
-            "is no directory"
+            "is not a directory"
         } else {
             "does not exist"
         };

@@ -25,7 +25,7 @@ use self::shutdown::Shutdown;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  stopped cleanly
-  1  could not start, or was refused; nothing was changed
+  1  could not start, or was refused
   2  wrong usage or configuration
   4  the storage or the consensus failed: what was under way was answered as unknown; start it again, which recovers
      (a full disk needs room first)

@@ -212,7 +212,7 @@ fn raft<'a>(field: &impl Fn(&'static str) -> Field<'a>) -> Result<RaftConfig, Co
     if election_min < heartbeat * 4 {
         let found = election_min.as_millis().to_string();
         let allowed = format!(
-            "at least four times raft.heartbeat_ms, that is {} or more: a late heartbeat is no reason for an election",
+            "at least four times raft.heartbeat_ms, that is {} or more: a late heartbeat is not a reason for an election",
             (heartbeat * 4).as_millis()
         );
         return Err(field("raft.election_min_ms").wrong(found, allowed));
@@ -220,7 +220,7 @@ fn raft<'a>(field: &impl Fn(&'static str) -> Field<'a>) -> Result<RaftConfig, Co
     if election_max <= election_min {
         let found = election_max.as_millis().to_string();
         let allowed = format!(
-            "more than raft.election_min_ms, which is {}: the nodes draw their patience from between the two",
+            "more than raft.election_min_ms, which is {}: each node picks a random timeout between the two",
             election_min.as_millis()
         );
         return Err(field("raft.election_max_ms").wrong(found, allowed));
@@ -229,7 +229,7 @@ fn raft<'a>(field: &impl Fn(&'static str) -> Field<'a>) -> Result<RaftConfig, Co
     if election_max >= widest {
         let found = election_max.as_millis().to_string();
         let allowed = format!(
-            "less than {}, twice what raft.election_min_ms is longer than raft.heartbeat_ms: a leader's lease is half of it",
+            "less than {}, which is 2 * (raft.election_min_ms - raft.heartbeat_ms): a leader's lease is half of election_max_ms",
             widest.as_millis()
         );
         return Err(field("raft.election_max_ms").wrong(found, allowed));

@@ -1,6 +1,6 @@
-//! Commands of operators: carried out by the leader, here or one hop away. What each does stands in `logs` and `cluster`.
+//! Commands of operators: carried out by the leader, here or one hop away. What each does is in `logs` and `members`.
 //!
-//! Promises: a command that was begun is never cancelled by a client that goes (P9): it runs in a task of its own; one
+//! Promises: a command that was begun is never cancelled by a client that goes: it runs in a task of its own; one
 //! that this node could only refuse because it does not lead goes to the leader, once.
 
 use inkstone_proto::peer_v1 as peer;

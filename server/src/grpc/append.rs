@@ -1,7 +1,7 @@
 //! Appends: checked here, carried out by the leader, here or one hop away.
 //!
-//! Promises: a request that was begun is never cancelled by a client that goes (P9): it runs in a task of its own, or
-//! in the group. A refusal that may only be this follower's lag is left to the leader. What the group has taken is its to
+//! Promises: a request that was begun is never cancelled by a client that goes: it runs in a task of its own, or in the
+//! group. A refusal that may only be this follower's lag is left to the leader. What the group has taken is its to
 //! bound: a client that does not read its answers holds none of the room that this node has for all.
 
 use futures::TryStreamExt;

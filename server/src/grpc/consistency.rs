@@ -1,4 +1,4 @@
-//! What must be visible on this node before a read may answer (P3).
+//! What must be visible on this node before a read may answer, so that it is linearizable if it has to be.
 //!
 //! Promises: "no such log" is said only after everything that was acknowledged before the request is visible here.
 

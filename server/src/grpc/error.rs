@@ -1,4 +1,4 @@
-//! The one place where errors become gRPC statuses: a code, one line that says what to do, and an [`ErrorDetail`].
+//! The one place where errors become gRPC statuses: a code, one line that says what happened, and an [`ErrorDetail`].
 //!
 //! Promises: every status made here carries its detail in `google.rpc.Status`; `EFFECT_NONE` is said only where the
 //! request certainly had no effect and never will (a read never has one). Everything else is `EFFECT_UNKNOWN`.
@@ -140,8 +140,7 @@ pub(crate) fn busy(bound: &str, value: usize) -> Status {
         bound_value: value as u64,
         ..no_effect(Reason::Busy)
     };
-    let message =
-        format!("busy: {bound} ({value}) is reached; retry in a moment, or send less at once");
+    let message = format!("busy: {bound} ({value}) is reached");
     status(Code::ResourceExhausted, message, &detail)
 }
 
@@ -162,9 +161,14 @@ fn disk_full(low: &LowSpace) -> Status {
     status(Code::ResourceExhausted, message, &detail)
 }
 
-/// The blocking pool is full.
+/// The pool that reads the log is full.
 pub(crate) fn pool_busy(error: Busy) -> Status {
     busy("reads_waiting_max", error.waiting)
+}
+
+/// The pool that searches is full.
+pub(crate) fn searches_busy(error: Busy) -> Status {
+    busy("searches_waiting_max", error.waiting)
 }
 
 /// A read, or a wait before anything was done, ran into its deadline.
@@ -186,8 +190,7 @@ pub(crate) fn write_timeout() -> Status {
         retryable: true,
         ..unknown_effect(Reason::Timeout)
     };
-    let message = "the deadline passed before the outcome was known: it may or may not take effect; \
-                   retry with the same producer and sequence, or read before you retry";
+    let message = "the deadline passed before the request was confirmed";
     status(Code::DeadlineExceeded, message, &detail)
 }
 
@@ -199,8 +202,7 @@ pub(crate) fn no_leader(leader: Option<NodeInfo>) -> Status {
         leader,
         ..no_effect(Reason::NoLeader)
     };
-    let message = "no node leads at the moment, or it can't reach a majority; retry, and see \
-                   `ink cluster status` if it stays";
+    let message = "no node leads at the moment, or the one that does can't reach a majority";
     status(Code::Unavailable, message, &detail)
 }
 
@@ -227,11 +229,7 @@ pub(crate) fn shutting_down() -> Status {
         retryable: true,
         ..no_effect(Reason::ShuttingDown)
     };
-    status(
-        Code::Unavailable,
-        "this node is stopping; ask another one",
-        &detail,
-    )
+    status(Code::Unavailable, "this node is stopping", &detail)
 }
 
 /// No node that could be asked has an index.
@@ -241,8 +239,7 @@ pub(crate) fn no_index() -> Status {
         retry_after_ms: NO_LEADER_RETRY_MS,
         ..no_effect(Reason::NoIndex)
     };
-    let message =
-        "no node that could be reached has a search index now; retry once a follower is up";
+    let message = "no node that could be reached has a search index now";
     status(Code::Unavailable, message, &detail)
 }
 
@@ -254,7 +251,7 @@ pub(crate) fn propose(error: ProposeError) -> Status {
             leader: Some(leader),
         } => {
             let message = format!(
-                "this node does not lead; node {} at {} does: ask it",
+                "this node does not lead; node {} at {} does",
                 leader.id, leader.client_address
             );
             let detail = ErrorDetail {
@@ -277,11 +274,11 @@ pub(crate) fn propose(error: ProposeError) -> Status {
                 retryable: true,
                 ..unknown_effect(Reason::NoLeader)
             };
-            let message = format!(
-                "the outcome is unknown ({why}): it may or may not take effect; retry with the same producer \
-                 and sequence, or read before you retry"
-            );
-            status(Code::Unknown, message, &detail)
+            status(
+                Code::Unknown,
+                format!("proposed, not confirmed: {why}"),
+                &detail,
+            )
         }
         ProposeError::Stopping => shutting_down(),
     }
@@ -291,7 +288,7 @@ pub(crate) fn propose(error: ProposeError) -> Status {
 pub(crate) fn read_index(error: ReadIndexError) -> Status {
     match error {
         ReadIndexError::NoLeader { leader } => no_leader(leader),
-        ReadIndexError::Timeout => timeout("no majority confirmed the read; retry, or read STALE"),
+        ReadIndexError::Timeout => timeout("no majority confirmed the read"),
         ReadIndexError::Stopping => shutting_down(),
     }
 }
@@ -311,7 +308,7 @@ pub(crate) fn forwarded_write(answer: Status, leader: &NodeInfo) -> Status {
             ..no_effect(Reason::NotLeader)
         };
         let message = format!(
-            "this node does not lead and can't connect to node {} at {}, which did; retry",
+            "this node does not lead and can't connect to node {} at {}, which did",
             leader.id, leader.peer_address
         );
         return status(Code::Unavailable, message, &detail);
@@ -322,8 +319,7 @@ pub(crate) fn forwarded_write(answer: Status, leader: &NodeInfo) -> Status {
         ..unknown_effect(Reason::NoLeader)
     };
     let message = format!(
-        "the leader, node {}, was asked and did not answer ({}): it may or may not take effect; retry with the \
-         same producer and sequence, or read before you retry",
+        "the leader, node {}, was asked and did not answer: {}",
         leader.id,
         answer.message()
     );

@@ -45,7 +45,7 @@ impl Front {
 
     /// For the other nodes.
     pub fn for_peers(routes: Routes) -> Self {
-        let size_max = inkstone_storage::limits::MESSAGE_SIZE_MAX;
+        let size_max = inkstone_storage::limits::PEER_MESSAGE_SIZE_MAX;
         let room = IntakeRoom::new(PEER_INTAKE_SIZE_MAX, size_max);
         Self::new(routes, PEER_PLACES, room.clone(), room)
     }

@@ -62,7 +62,7 @@ pub(crate) enum Shape {
     Append,
     /// Messages one by one, with any time between them.
     Stream,
-    /// The same, and every one is an append.
+    /// Messages one by one, each an append, with any time between them.
     Session,
 }
 

@@ -1,6 +1,7 @@
 //! The bounds of the gRPC front: how much one node holds for its callers at once, and how long it lets them wait.
 //!
-//! The bounds of what is stored stand in `storage::limits`. At a bound the caller is refused; memory does not grow.
+//! The bounds of what is stored and of what nodes send each other are in `inkstone_storage::limits`. At a bound the
+//! caller is refused, made to wait, or cut off; memory does not grow.
 //!
 //! # What clients can make a node hold, at the worst, over what it holds when idle
 //!
@@ -36,13 +37,14 @@ pub const REFUSED_CONNECTIONS_MAX: usize = 32;
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection beyond the bound lives; a call of an operator that is open then is finished.
 pub const REFUSED_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes that a client may send before they are taken, on one stream and on one connection.
+/// Bytes that a client may send before they are taken, on one stream.
 pub const CLIENT_STREAM_WINDOW: u32 = 64 << 10;
-/// The same of all streams of a connection.
+/// Bytes that a client may send before they are taken, on all streams of one connection together.
 pub const CLIENT_CONNECTION_WINDOW: u32 = 128 << 10;
-/// The same for other nodes, whose messages are larger: a stream never waits for less than a whole one.
+/// Bytes that another node may send before they are taken, on one stream. Their messages are larger: a stream never
+/// waits for less than a whole one.
 pub const PEER_STREAM_WINDOW: u32 = 4 << 20;
-/// The same of all streams of a connection.
+/// Bytes that another node may send before they are taken, on all streams of one connection together.
 pub const PEER_CONNECTION_WINDOW: u32 = 8 << 20;
 /// Bytes of a request's headers.
 pub const HEADERS_SIZE_MAX: u32 = 8 << 10;
@@ -54,10 +56,11 @@ pub const CONNECTION_STREAMS_MAX: u32 = 1_024;
 pub(crate) const CONNECTION_PLACES: usize = 2;
 /// Requests that all clients' connections may have open beyond those.
 pub(crate) const PLACES: usize = 2_048;
-/// The same for other nodes, which pass on what their clients ask.
+/// Requests that all other nodes' connections may have open beyond [`CONNECTION_PLACES`]: they pass on what their
+/// clients ask.
 pub(crate) const PEER_PLACES: usize = 16_384;
 
-/// Bytes of one append request: a full batch and its framing.
+/// Bytes of one append request of a client: a full batch and its framing.
 pub(crate) const MESSAGE_SIZE_MAX: usize = 8 << 20;
 /// Bytes of any other request.
 pub(crate) const REQUEST_SIZE_MAX: usize = 64 << 10;

@@ -1,7 +1,8 @@
 //! The gRPC services that clients call: what they share, and the router that serves them.
 //!
-//! One verb, one file: `append`, `read`, `search`, `logs`, `cluster`, `members`. Read `service` first (which call goes where), then
-//! `error` (what a caller is told), then the verbs. Must not know: openraft, files, how a node is started.
+//! One verb, one file: `append`, `read`, `search`, `logs`, `cluster`, `members`. Read `service` first (which call goes
+//! where), then `error` (what a caller is told), then the verbs. Must not know: how a node is started; openraft, but
+//! for `peer`; files, but for their names in reports of damage.
 
 mod admin;
 mod answers;
@@ -148,7 +149,7 @@ impl Services {
             .map_err(|_| error::busy("appends_size_max", APPENDS_SIZE_MAX))
     }
 
-    /// The same for a session, which waits for it: what is not read stays with the client.
+    /// Waits for room for an append of so many bytes, for a session: what is not read stays with the client.
     pub(crate) async fn wait_for_append_room(&self, size: usize) -> OwnedSemaphorePermit {
         Arc::clone(&self.append_room)
             .acquire_many_owned(permits(size))

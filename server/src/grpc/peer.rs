@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use inkstone_proto::peer_v1::peer_server::{Peer, PeerServer};
 use inkstone_proto::{peer_v1 as peer, v1};
-use inkstone_storage::limits::MESSAGE_SIZE_MAX;
+use inkstone_storage::limits::PEER_MESSAGE_SIZE_MAX;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -81,8 +81,8 @@ impl PeerService {
     /// As a tonic service, with explicit bounds on messages.
     pub fn into_server(self) -> PeerServer<Self> {
         PeerServer::new(self)
-            .max_decoding_message_size(MESSAGE_SIZE_MAX)
-            .max_encoding_message_size(MESSAGE_SIZE_MAX)
+            .max_decoding_message_size(PEER_MESSAGE_SIZE_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_SIZE_MAX)
     }
 
     /// The services, for a message that is meant for this node: then what it came over is known to be a peer's.
@@ -205,7 +205,7 @@ async fn install(
     raft: &Raft,
     sender: Option<peer::Vote>,
     checkpoint: Bytes,
-) -> Answer<peer::InstallSnapshotResponse> {
+) -> Answer<peer::SendSnapshotResponse> {
     let snapshot = snapshot::check(checkpoint).map_err(|error| malformed(&error))?;
     let sender = vote(sender)?;
     // openraft takes for granted that no leader has a snapshot of a later term than its own.
@@ -222,7 +222,7 @@ async fn install(
         .await
         .map_err(|error| failed(&error))?;
     let vote = Some(wire::vote_to_wire(&response.vote));
-    Ok(Response::new(peer::InstallSnapshotResponse { vote }))
+    Ok(Response::new(peer::SendSnapshotResponse { vote }))
 }
 
 #[tonic::async_trait]
@@ -312,29 +312,10 @@ impl Peer for PeerService {
         Ok(Response::new(vote_response(&response)))
     }
 
-    async fn install_snapshot(
-        &self,
-        request: Request<peer::InstallSnapshotRequest>,
-    ) -> Answer<peer::InstallSnapshotResponse> {
-        let (_, extensions, request) = request.into_parts();
-        let raft = self
-            .for_message(&extensions, request.header.as_ref())?
-            .group
-            .raft();
-        let crc = crc32fast::hash(&request.checkpoint);
-        if crc != request.checkpoint_crc {
-            return Err(Status::data_loss(format!(
-                "the checkpoint's crc is {crc:08x}, expected {:08x}",
-                request.checkpoint_crc
-            )));
-        }
-        install(raft, request.vote, request.checkpoint).await
-    }
-
     async fn send_snapshot(
         &self,
         request: Request<Streaming<peer::SnapshotPart>>,
-    ) -> Answer<peer::InstallSnapshotResponse> {
+    ) -> Answer<peer::SendSnapshotResponse> {
         let (_, extensions, mut parts) = request.into_parts();
         let first = parts.message().await?;
         let mut transfer = snapshot::Transfer::begin(first).map_err(|error| malformed(&error))?;

@@ -1,7 +1,8 @@
 //! Searches: answered by a node that has an index, this one or one hop away, at the consistency that was asked for.
 //!
-//! Promises (P7): every answer says what it covers, and whether that is less than was asked for; the hits' records come from the log, verified, never from the
-//! index, and those that are lost on all members are named. A search changes nothing, so it may be asked of another member whenever one does not answer.
+//! Promises: every answer says what it covers, and whether that is less than was asked for; the hits' records come
+//! from the log, verified, never from the index, and those that are lost on all members are named. A search changes
+//! nothing, so it may be asked of another member whenever one does not answer.
 
 use std::time::Duration;
 
@@ -220,7 +221,7 @@ async fn carry_out(
     )
     .await
     .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
-    .map_err(error::pool_busy)??;
+    .map_err(error::searches_busy)??;
     let gaps = lost::make_good(services, (info.id, &query), &mut page);
     let gaps = timeout_at(deadline.instant(), gaps)
         .await

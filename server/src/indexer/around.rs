@@ -185,7 +185,7 @@ impl Feed {
     pub(super) async fn give_up_from(&self, feeder: Feeder, index: u64) -> Result<(), FeedError> {
         tracing::info!(
             index,
-            "what the search index left out is mended: the index is built again from there"
+            "what the search index left out is repaired: the index is built again from there"
         );
         self.withdraw();
         let dir = self.options.dir.clone();

@@ -152,7 +152,7 @@ enum Stage {
     Serving,
     /// Once nothing is open on it.
     Ending,
-    /// The same, but not later than a call can take.
+    /// Once nothing is open on it, but not later than a call can take.
     Last,
 }
 
@@ -359,7 +359,8 @@ impl Open {
         connection.is_some_and(|connection| self.end(id, &connection))
     }
 
-    /// The same among those beyond the bound, so that clients that come again and again leave a place for an operator.
+    /// Ends the longest idle connection beyond the bound, so that clients that come again and again leave a place for
+    /// an operator.
     fn evict_refused(&mut self) -> bool {
         let spared = longest_idle(&self.refused);
         let connection = spared.and_then(|id| Some((id, self.refused.remove(&id)?)));

@@ -34,7 +34,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub enum Unmendable {
     /// Files that no other node has the like of.
     #[error(
-        "{damage}; no other node can mend that, and a node that forgot what it promised must not take part: remove \
+        "{damage}; no other node can repair that, and a node that forgot what it promised must not take part: remove \
          this voter (`ink cluster remove {node}`, asked of another node), delete {data_dir}, and start it anew: it \
          joins as a new node"
     )]
@@ -64,7 +64,8 @@ pub enum Unmendable {
     },
     /// There is nobody to ask.
     #[error(
-        "{faults}; no other node is known that could have them (`seeds` names none): restore {data_dir} from a backup"
+        "{faults}; no other node is known that could have them (`seeds` names none): put back a copy of {data_dir} that was \
+         made while the node was stopped; what was appended since is lost"
     )]
     Alone {
         /// What is wrong.

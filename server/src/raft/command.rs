@@ -14,7 +14,7 @@ use crate::raft::types::{Applied, Proposal, ProposalKind};
 use crate::raft::{Group, LogInfo, LogRefusal, ProposeError, Retention};
 
 impl Group {
-    /// Creates a log: its info, and whether it is new. Only where this node leads.
+    /// Creates a log. Returns its info, and whether it is new. Only where this node leads.
     pub async fn create_log(
         &self,
         name: &str,
@@ -50,7 +50,7 @@ impl Group {
         self.change_log(Command::AlterLog(alter)).await
     }
 
-    /// Deletes a log: what it was. Frees room, so it is not refused for want of it. Only where this node leads.
+    /// Deletes a log. Returns what it was. Frees room, so it is not refused for want of it. Only where this node leads.
     pub async fn delete_log(
         &self,
         log: LogId,
@@ -102,7 +102,7 @@ impl Group {
         self.propose_always(command).await
     }
 
-    /// The same for one that makes room: it must be possible on a nearly full disk.
+    /// Proposes a command also on a nearly full disk, as one that makes room must be, and returns what apply answers.
     async fn propose_always(&self, command: Command) -> Result<Applied, ProposeError> {
         let members = self.members().into_iter().map(|member| member.id);
         self.versions()

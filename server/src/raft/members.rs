@@ -42,13 +42,13 @@ pub enum MemberError {
         /// Whether it has a vote.
         voter: bool,
     },
-    /// It is no learner.
+    /// It is not a learner.
     #[error("node {node} is a voter already")]
     NotLearner {
         /// Who.
         node: u64,
     },
-    /// It is no voter.
+    /// It is not a voter.
     #[error("node {node} is a learner: it has no vote; `ink cluster promote {node}` gives it one")]
     NotVoter {
         /// Who.
@@ -95,7 +95,7 @@ pub enum MemberError {
     #[error(transparent)]
     DiskFull(#[from] LowSpace),
     /// Proposed, and then leadership or the group was lost: it may or may not take effect.
-    #[error("the outcome is unknown: {why}; `ink cluster status` shows what became of it")]
+    #[error("the change was begun, not confirmed: {why}")]
     Unknown {
         /// What happened.
         why: String,

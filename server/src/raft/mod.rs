@@ -1,11 +1,20 @@
 //! The Raft group as the rest of the server sees it: propose, confirm a read, look at the small state.
 //!
-//! Read `types` (how openraft is filled in), `log_store` (the store as openraft's log), `state` and `state_machine`
-//! (what entries do), `ingest` (appends on their way in), `command`
-//! (what else is proposed), `members` and `transfer` (who takes part, who leads), `read_index` and `round` (linearizable
-//! reads on any node), `freshness` (how stale the others are), `network` and
-//! `peers` (the other members), `wire` (protobuf). Nothing outside this folder and `grpc/peer.rs` names openraft.
-//! Must not know: gRPC services, tantivy.
+//! To read in this order, `state` first, which is what the rest is for:
+//!
+//! - What entries do: `state` (the small state: pure), `state_machine` (applies), `snapshot` (the state as bytes).
+//! - Raft over the log: `types` (how openraft is filled in), `log_store` (the store as openraft's log), `settings`,
+//!   `options`, `look` (at what openraft publishes), `wire` (protobuf), `error`.
+//! - What is proposed: `ingest` (appends on their way in), `command` (all else), `time` (that is put into entries),
+//!   `space` (whether the disk has room), `retention` (what is trimmed and deleted).
+//! - Who takes part: `members`, `transfer` (who leads), `progress`, `status`, `peers` and `network` (how the others are
+//!   reached), `versions` (of which release they are).
+//! - Reads on any node: `read_index` and `round` (linearizable), `freshness` (how stale the others are).
+//! - Damage: `quarantine` (before Raft runs), `repair`, `repairs` and `mender` (while it does), `fetch` (entries
+//!   between nodes).
+//!
+//! An append goes through `ingest`, `log_store` and `state_machine`. `traps` are tests of what openraft leaves to us.
+//! Nothing outside this folder and `grpc/peer.rs` names openraft. Must not know: gRPC services, tantivy.
 
 mod command;
 mod error;
@@ -161,7 +170,7 @@ impl Group {
         Self::open_as(options, Versions::new(Spoken::own())).await
     }
 
-    /// The same for a node of another release.
+    /// [`Group::open`] for a node that speaks `versions`, as one of another release would.
     pub async fn open_as(options: GroupOptions, versions: Versions) -> Result<Self, Fatal> {
         let GroupOptions {
             log,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use inkstone_net::Dial;
 use inkstone_proto::peer_v1::Header;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
-use inkstone_storage::limits::MESSAGE_SIZE_MAX;
+use inkstone_storage::limits::PEER_MESSAGE_SIZE_MAX;
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
@@ -119,8 +119,8 @@ impl Peers {
             .or_insert_with(|| connect_through(&self.dial, address))
             .clone();
         PeerClient::new(channel)
-            .max_decoding_message_size(MESSAGE_SIZE_MAX)
-            .max_encoding_message_size(MESSAGE_SIZE_MAX)
+            .max_decoding_message_size(PEER_MESSAGE_SIZE_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_SIZE_MAX)
     }
 
     /// What stands before every request to node `to`.

@@ -165,7 +165,8 @@ impl Group {
         }
     }
 
-    /// Makes sure that this node still leads: the index that a read must see. Refused where it does not lead.
+    /// Makes sure that this node still leads, and returns the index that a read must see. Refused where it does not
+    /// lead.
     pub async fn confirm_leader(&self, proof: Proof) -> Result<u64, ReadIndexError> {
         match proof {
             Proof::Lease => self.read_index_here().await,

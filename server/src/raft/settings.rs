@@ -1,4 +1,4 @@
-//! openraft's settings, each for a reason (DESIGN.md section 4).
+//! openraft's settings, each for a reason.
 
 use std::time::Duration;
 

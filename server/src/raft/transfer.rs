@@ -11,7 +11,8 @@ use crate::raft::progress::Progress;
 use crate::raft::{Group, Leader};
 
 impl Group {
-    /// Makes that voter the leader, or the one that is furthest: who leads then, and whether that is a change.
+    /// Makes that voter the leader, or the one that is least behind. Returns who leads then, and whether that is a
+    /// change.
     pub async fn transfer_leader(
         &self,
         to: Option<u64>,
@@ -30,7 +31,8 @@ impl Group {
         })
     }
 
-    /// The same once no change of the members is under way, for a node that stops.
+    /// Hands leadership over once no change of the members is under way, for a node that stops. Returns who leads
+    /// then, and whether that is a change.
     pub async fn resign(&self) -> Result<(v1::NodeInfo, bool), MemberError> {
         let _turn = self.inner.changing.lock().await;
         self.hand_over(None).await

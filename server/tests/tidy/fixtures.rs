@@ -320,6 +320,19 @@ fn paths_of_one_machine_are_found_in_any_text() {
 }
 
 #[test]
+fn documents_that_are_elsewhere_are_found_in_source_and_contract() {
+    let promise = |number: u8| format!("P{number}");
+    for word in [super::DOCUMENT_ELSEWHERE.to_owned(), promise(1), promise(9)] {
+        let what = format!("{word} can't be looked up here");
+        breaks("client/src/lib.rs", &format!("// As in {word}.md"), &what);
+        breaks("proto/a.proto", &format!("// So it is ({word})."), &what);
+        breaks_nothing("README.md", &format!("see {word}"));
+    }
+    let others = format!("// {} {}x x{}", promise(0), promise(1), promise(1));
+    breaks_nothing("client/src/lib.rs", &others);
+}
+
+#[test]
 fn manifests_keep_the_same_edges() {
     breaks(
         "storage/Cargo.toml",

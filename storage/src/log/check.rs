@@ -104,7 +104,7 @@ pub struct FileReport {
     pub size: Option<u64>,
     /// The indexes of a segment's entries, as far as they are known.
     pub entries: Option<RangeInclusive<u64>>,
-    /// What stands in it, for people: half sentences.
+    /// What is in it, human-readable: half sentences.
     pub notes: Vec<String>,
     /// The damaged places, as many as there is room for.
     pub faults: Vec<Fault>,
@@ -197,7 +197,7 @@ pub enum CheckError {
         source: io::Error,
     },
     /// It holds nothing that a node keeps.
-    #[error("{dir} is no data directory: it holds neither an identity nor a group", dir = dir.display())]
+    #[error("{dir} is not a data directory: it holds neither an identity nor a group", dir = dir.display())]
     NoData {
         /// The directory.
         dir: PathBuf,
@@ -337,7 +337,10 @@ impl Check<'_> {
                 "deleted or replaced when it is needed next",
             );
         } else {
-            report.set(State::Unknown, "no file of this release; it is left alone");
+            report.set(
+                State::Unknown,
+                "not a file of this release; it is left alone",
+            );
         }
         self.reports.push(report);
     }

@@ -310,7 +310,7 @@ impl Log {
         entries::entries(self.shared(), from, to, size_max, Check::Payload)
     }
 
-    /// The same from memory alone: `None` when the entry at `from` (which exists) is not in the tail any more.
+    /// [`Log::entries`] from memory alone: `None` when the entry at `from` (which exists) is not in the tail any more.
     pub fn entries_in_tail(&self, from: u64, to: u64, size_max: usize) -> Option<Vec<Entry>> {
         entries::entries_in_tail(self.shared(), from, to, size_max)
     }
@@ -352,7 +352,7 @@ impl Log {
     /// [`Log::note_applied`] for a caller that has read the entry and parsed it: nothing is read again.
     ///
     /// # Panics
-    /// As there.
+    /// Where [`Log::note_applied`] does.
     pub fn note_batches(&self, index: u64, batches: &Batches, outcomes: &[BatchOutcome]) {
         seal::note_batches(self.shared(), index, batches, outcomes);
     }

@@ -305,7 +305,7 @@ fn base_offset(shared: &Shared, index: u64, log: LogId) -> Result<Option<u64>, R
         .map(|row| row.base_offset))
 }
 
-/// The same in a sealed segment: whatever was taken there has a row.
+/// The base offset in a sealed segment: whatever was taken there has a row.
 fn sealed_base_offset(sealed: &Sealed, index: u64, log: LogId) -> Result<u64, ReadError> {
     let frame = sealed.frame_number(index);
     let missing = |summary: &LogSummary, number: u32| {

@@ -40,7 +40,7 @@ pub(super) fn note_applied(
     Ok(())
 }
 
-/// The same for an entry that the caller has read and parsed.
+/// [`note_applied`] for an entry that the caller has read and parsed.
 pub(super) fn note_batches(
     shared: &Shared,
     index: u64,

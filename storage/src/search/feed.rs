@@ -83,8 +83,8 @@ impl Feeder {
         self.feed_around(index, batches, &[])
     }
 
-    /// The same for an entry that is damaged: the records of it that can be had, and those that are left out. Every answer
-    /// over them names these, after a restart too.
+    /// [`Feeder::feed`] for an entry that is damaged: takes the records of it that can be had, and those that are left
+    /// out. Every answer over them names these, after a restart too.
     pub fn feed_around(
         &mut self,
         index: u64,

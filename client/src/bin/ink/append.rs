@@ -22,10 +22,10 @@ use tokio::time::Instant;
 
 use crate::append::resume::Plan;
 use crate::append::source::{Bounds, Cutter, Lines, Syntax};
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, counted};
 use crate::report::LogError;
 
-/// Batches of one session in flight: so many receipts the server keeps.
+/// Batches of one session in flight: as many as the server keeps receipts.
 const IN_FLIGHT_MAX: usize = 16;
 /// A record from standard input waits at most so long for others to share its batch.
 const LINGER: Duration = Duration::from_millis(100);
@@ -36,8 +36,8 @@ const PLANS_MAX: usize = 5;
 
 const AFTER_HELP: &str = "\
 With --file the same command can be run again, after an interruption or when the file has grown: what was
-appended is not appended twice, and new lines are added. This holds for 24 hours after the last append (so
-long the servers remember it), and as long as what was appended stands unchanged in the file.
+appended is not appended twice, and new lines are added. This holds for 24 hours after the last append (the
+servers remember it for that long), and as long as what was appended is unchanged in the file.
 
 Exit codes: 0 ok; 1 refused or failed; 2 usage; 3 outcome unknown: some records may have been appended.";
 
@@ -112,8 +112,8 @@ impl Append {
         };
         if outcome.is_err() && tally.records > 0 {
             output.note(&format!(
-                "{} records were appended before it failed, up to offset {}",
-                tally.records,
+                "{} appended before it failed, next offset {}",
+                counted(tally.records, "record"),
                 tally.next_offset.unwrap_or(0)
             ));
         }
@@ -295,15 +295,16 @@ fn receipt_text(tally: &Tally, seconds: f64) -> String {
                 before => format!(" ({before} had been appended before)"),
             };
             format!(
-                "appended {} records, first offset {first}, next offset {next}, {seconds:.3} s{before}",
-                tally.records
+                "appended {}, first offset {first}, next offset {next}, {seconds:.3} s{before}",
+                counted(tally.records, "record")
             )
         }
         (None, Some(next)) => {
-            format!(
-                "nothing to append: all {} records had been appended before, next offset {next}",
-                tally.before
-            )
+            let before = match tally.before {
+                1 => "the only record".to_owned(),
+                before => format!("all {before} records"),
+            };
+            format!("nothing to append: {before} had been appended before, next offset {next}")
         }
         _ => "nothing to append: there are no records".to_owned(),
     }

@@ -29,7 +29,7 @@ pub(crate) fn start(text: &str) -> Result<Start, String> {
         return Ok(Start::Last(records));
     }
     time(text).map(Start::Timestamp).map_err(|_| {
-        format!("`{text}` is no place in a log: use first, an OFFSET, -N for the last N, or a time (15m, 2026-01-31)")
+        format!("`{text}` is not a position in a log: use first, an OFFSET, -N for the last N, or a time (15m, 2026-01-31)")
     })
 }
 

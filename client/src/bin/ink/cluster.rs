@@ -23,7 +23,7 @@ const NODE_HELP: &str = "A node's id, or its HOST:PORT for clients or for other 
 enum Command {
     /// Who is in the cluster, who leads, and how far each node is
     Status,
-    /// Add a node that waits for it, without a vote
+    /// Add a node that waits to be added; it has no vote yet
     Add {
         #[arg(help = NODE_HELP)]
         node: String,
@@ -31,7 +31,7 @@ enum Command {
         #[arg(long)]
         promote: bool,
     },
-    /// Give a node that has caught up a vote
+    /// Give a vote to a node that has caught up
     Promote {
         #[arg(help = NODE_HELP)]
         node: String,
@@ -61,7 +61,7 @@ enum Command {
     },
     /// Make another node the leader
     Transfer {
-        /// The new leader: its id, or its HOST:PORT [default: the one that is furthest]
+        /// The new leader: its id, or its HOST:PORT [default: the one that is least behind]
         node: Option<String>,
     },
 }

@@ -25,13 +25,13 @@ enum Command {
     Create {
         /// 1 to 255 bytes of `a-z 0-9 . _ - /`, not starting or ending with `/`
         name: String,
-        /// A log of that name is fine
+        /// Accept an existing log of that name
         #[arg(long)]
         if_not_exists: bool,
-        /// Remove records that were appended longer ago: 12h, 7d [default: never]
+        /// Remove records that were appended longer ago than this: 12h, 7d [default: never]
         #[arg(long, value_name = "TIME", value_parser = time::parse_duration)]
         max_age: Option<Duration>,
-        /// Remove the oldest records while there are more bytes: 10GiB [default: never]
+        /// Remove the oldest records while there are more bytes than this: 10GiB [default: never]
         #[arg(long, value_name = "BYTES", value_parser = byte_size)]
         max_bytes: Option<u64>,
     },
@@ -46,15 +46,15 @@ enum Command {
         /// The log's name
         name: String,
     },
-    /// Change what retention removes of a log
+    /// Change the retention of a log
     #[command(group = clap::ArgGroup::new("bounds").required(true).multiple(true))]
     Alter {
         /// The log's name
         name: String,
-        /// Remove records that were appended longer ago: 12h, 7d, or none
+        /// Remove records that were appended longer ago than this: 12h, 7d, or none
         #[arg(long, value_name = "TIME|none", group = "bounds", value_parser = or_none(time::parse_duration))]
         max_age: Option<Bound<Duration>>,
-        /// Remove the oldest records while there are more bytes: 10GiB, or none
+        /// Remove the oldest records while there are more bytes than this: 10GiB, or none
         #[arg(long, value_name = "BYTES|none", group = "bounds", value_parser = or_none(byte_size))]
         max_bytes: Option<Bound<u64>>,
     },
@@ -70,7 +70,7 @@ enum Command {
     Delete {
         /// The log's name
         name: String,
-        /// Yes, delete it
+        /// Delete without asking back
         #[arg(long)]
         yes: bool,
     },

@@ -45,7 +45,7 @@ struct Ink {
     /// How long a request may take, retries included: 500ms, 10s, 2m
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time::parse_duration, global = true, help_heading = "Global options")]
     timeout: Duration,
-    /// How data is printed [default: what suits the command]
+    /// How data is printed [default: table for `logs list`, `logs show` and `cluster status`, else text]
     #[arg(
         short,
         long,

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use inkstone_client::{Hit, Record};
+use inkstone_client::{Gap, Hit, Record};
 use serde_json::{Map, Value, json};
 
 use crate::time;
@@ -22,7 +22,7 @@ use crate::time;
 pub(crate) enum Format {
     /// Plain lines; a body byte for byte
     Text,
-    /// Columns for people
+    /// Aligned columns
     Table,
     /// One JSON object per line
     Json,
@@ -209,6 +209,20 @@ impl Output {
     /// Whether standard output is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
+    }
+}
+
+/// `1 record`, `2 records`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// `offset 3`, `offsets 3 to 4`.
+pub(crate) fn offsets(gap: &Gap) -> String {
+    match gap.to.saturating_sub(1) {
+        last if last <= gap.from => format!("offset {}", gap.from),
+        last => format!("offsets {} to {last}", gap.from),
     }
 }
 

@@ -6,7 +6,7 @@ use inkstone_client::{Client, Consistency, Follow, Gap, GapReason, ReadEvent, Re
 use serde_json::json;
 
 use crate::arguments;
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, offsets};
 use crate::report::LogError;
 use crate::time;
 
@@ -22,7 +22,7 @@ pub(crate) struct Read {
     /// Stop before this offset
     #[arg(long, value_name = "OFFSET")]
     until: Option<u64>,
-    /// Stop after so many records
+    /// Stop after N records
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Wait for more at the end of the log
@@ -89,11 +89,12 @@ fn print_gap(gap: &Gap, format: Format, output: &mut Output) -> anyhow::Result<(
     if format == Format::Json {
         output.json(&json!({ "gap": { "from": gap.from, "to": gap.to, "reason": reason } }))?;
     } else {
-        output.note(&format!(
-            "gap: offsets {} to {} are missing: {reason}",
-            gap.from,
-            gap.to.saturating_sub(1)
-        ));
+        let verb = if gap.to.saturating_sub(gap.from) == 1 {
+            "is"
+        } else {
+            "are"
+        };
+        output.note(&format!("gap: {} {verb} missing: {reason}", offsets(gap)));
     }
     Ok(())
 }

@@ -69,6 +69,7 @@ fn about_log(log: &str, error: &Error, appending: bool) -> String {
         Some(Reason::LogExists) => {
             return format!("there is a log `{log}` already: --if-not-exists accepts it");
         }
+        _ if !error.is_definite() => "; look at the log before you do it again",
         _ => advice(error),
     };
     format!("{error}{advice}")
@@ -80,12 +81,12 @@ fn advice(error: &Error) -> &'static str {
         Error::Unavailable { .. } => {
             "; is the server running? Name others with --server HOST:PORT[,..] or INK_SERVER"
         }
-        Error::Unknown { .. } => "; look at the log before you do it again",
+        Error::Unknown { .. } => "; `ink cluster status` shows what became of it",
         Error::Refused { reason, .. } => match reason {
             Reason::NotLeader | Reason::NoLeader | Reason::ShuttingDown => {
                 "; `ink cluster status` shows who is up; a longer --timeout waits for a leader"
             }
-            Reason::Busy => "; try again later, or slower",
+            Reason::Busy => "; try again later, or send less at once",
             Reason::Timeout => "; give it more --timeout",
             Reason::NoIndex => "; `ink cluster status` shows which nodes have an index",
             _ => "",

@@ -7,7 +7,7 @@ use inkstone_client::{Client, Consistency, Gap, SearchAnswer, SearchOptions, Whe
 use serde_json::json;
 
 use crate::arguments;
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, offsets};
 use crate::report::LogError;
 
 /// No server searches for longer.
@@ -21,14 +21,14 @@ pub(crate) struct Search {
     /// The query: `error OR "disk full"`, `-debug`, `level:error`, `timestamp:[2026-01-01 TO *]`
     #[arg(allow_hyphen_values = true)]
     query: String,
-    /// At most so many hits
+    /// At most N hits
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
     /// How current: `stale` (what is indexed), `linearizable` (everything acknowledged), `lease` (the same, trusting clocks),
     /// or an OFFSET below which everything must be covered
     #[arg(long, value_name = "stale|lease|linearizable|OFFSET", default_value = "linearizable", value_parser = arguments::consistency)]
     consistency: Consistency,
-    /// When that can't be had in time, print what there is, marked as behind, instead of failing
+    /// When that level can't be reached in time, print what there is, marked BEHIND, instead of failing
     #[arg(long)]
     allow_behind: bool,
     /// Only records of this time or later (2026-01-31, 2026-01-31T12:00:00Z, 15m, 2h, 1d)
@@ -85,9 +85,9 @@ impl Search {
         }
         output.flush()?;
         for gap in &answer.gaps {
-            let (from, to) = (gap.from, gap.to.saturating_sub(1));
             output.note(&format!(
-                "gap: hits at offsets {from} to {to} are missing: damaged"
+                "gap: {} could not be searched or shown: damaged on every node",
+                offsets(gap)
             ));
         }
         output.note(&summary(&answer));
@@ -112,7 +112,7 @@ fn summary(answer: &SearchAnswer) -> String {
     } else if answer.gaps.is_empty() {
         "NOT complete: a limit cut it, narrow the query"
     } else {
-        "NOT complete: hits are damaged on every node"
+        "NOT complete: records are damaged on every node"
     };
     let more = answer
         .next_before_offset
@@ -157,7 +157,7 @@ mod tests {
             to: 5,
             reason: inkstone_client::GapReason::Damaged,
         });
-        assert!(summary(&answer).contains("NOT complete: hits are damaged"));
+        assert!(summary(&answer).contains("NOT complete: records are damaged"));
     }
 
     #[test]

@@ -75,8 +75,7 @@ pub(crate) fn refused(refusal: Refusal, log: &str) -> Status {
             status(Code::FailedPrecondition, message, &detail)
         }
         Refusal::ReceiptForgotten => {
-            let message = "the receipt of that sequence is not kept any more: it took effect or not; \
-                           read the log before you append it anew";
+            let message = "the receipt of that sequence is not kept any more";
             status(
                 Code::FailedPrecondition,
                 message,

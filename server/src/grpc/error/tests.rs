@@ -215,8 +215,16 @@ fn reads_never_have_an_effect() {
         NoEffect,
         true,
     );
-    let full = pool_busy(Busy { waiting: 5 });
-    check(&full, Code::ResourceExhausted, Reason::Busy, NoEffect, true);
+    for (full, bound) in [
+        (pool_busy(Busy { waiting: 5 }), "reads_waiting_max"),
+        (searches_busy(Busy { waiting: 5 }), "searches_waiting_max"),
+    ] {
+        check(&full, Code::ResourceExhausted, Reason::Busy, NoEffect, true);
+        assert_eq!(
+            (&detail(&full).bound[..], detail(&full).bound_value),
+            (bound, 5)
+        );
+    }
     check(
         &no_index(),
         Code::Unavailable,

@@ -30,7 +30,8 @@ pub(super) fn check_header(group: &Group, header: Option<&peer::Header>) -> Resu
         .map_err(|refused| Status::failed_precondition(refused.to_string()))
 }
 
-/// The same for a node whose group does not run: who it is says its log.
+/// Refuses what is meant for another cluster, group or node than the one of this identity, which a node whose group
+/// does not run has from its log.
 pub(super) fn check_addressee(
     identity: Identity,
     header: Option<&peer::Header>,

@@ -1,7 +1,7 @@
 //! Waiting until this node's index covers what a search asked for, or until that takes too long.
 //!
 //! Promises: "no such log" is said only after everything that was acknowledged before the request is visible here; an
-//! answer that is behind is given only to a caller that asked for one, and says so (P7).
+//! answer that is behind is given only to a caller that asked for one, and says so.
 
 use inkstone_proto::v1::{Consistency, Reason, SearchRequest};
 use inkstone_storage::search::Searcher;
@@ -142,8 +142,7 @@ async fn wait_for_index(
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(error::shutting_down()),
             Err(_) => {
-                let advice = "retry, allow more time, or set allow_behind";
-                return Err(error::timeout(&format!("{missing}; {advice}")));
+                return Err(error::timeout(&missing));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The promises P2, P4 and P5 at their source.
+//! The promises "One order", "Exactly once" and "Conditional" of README.md, at their source.
 
 use inkstone_storage::types::Codec;
 

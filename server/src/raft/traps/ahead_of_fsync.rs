@@ -1,5 +1,6 @@
-//! Trap 1: apply may outrun this node's own fsync. If what it then kept of its state survived a crash that the log's end
-//! did not, openraft would take the difference for a hole, purge up to it, and the node would lack what it claims to have.
+//! Apply ahead of the fsync: apply may outrun this node's own fsync. If what it then kept of its state survived a
+//! crash that the log's end did not, openraft would take the difference for a hole, purge up to it, and the node would
+//! lack what it claims to have.
 
 use std::collections::BTreeMap;
 

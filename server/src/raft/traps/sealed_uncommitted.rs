@@ -1,5 +1,5 @@
-//! Trap 4: a segment that is full is not committed. Until its last entry is applied it can still be truncated, and so it is
-//! not sealed, mapped, indexed or read beyond what is applied.
+//! A segment that is sealed and not committed: a segment that is full is not committed. Until its last entry is
+//! applied it can still be truncated, and so it is not sealed, mapped, indexed or read beyond what is applied.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -312,7 +312,10 @@ impl<'a, 'b> GroupCheck<'a, 'b> {
                 "not complete when the node stopped; deleted at the next start",
             );
         } else {
-            report.set(State::Unknown, "no file of this release; it is left alone");
+            report.set(
+                State::Unknown,
+                "not a file of this release; it is left alone",
+            );
         }
         self.reports.push(report);
     }

@@ -60,7 +60,7 @@ pub(super) async fn replace(
         None => join(client, new, output).await?,
     };
     let Some(going) = going.filter(|going| *going != id) else {
-        output.note(&format!("{dead} is no member any more"));
+        output.note(&format!("{dead} is not a member any more"));
         return Ok(());
     };
     let node = client
@@ -114,7 +114,7 @@ async fn promote_when_caught_up(
     loop {
         let status = client.cluster_status().await?;
         let member = status.member(&name);
-        let member = member.with_context(|| format!("node {id} is no member any more"))?;
+        let member = member.with_context(|| format!("node {id} is not a member any more"))?;
         if member.voter {
             return Ok(member.node.clone());
         }

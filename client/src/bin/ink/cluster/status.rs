@@ -1,11 +1,13 @@
 //! `ink cluster status`.
 
+use std::collections::HashSet;
+
 use inkstone_client::{
     ClusterStatus, DamagedPlace, NodeInfo, NodeRole, NodeStatus, RepairStatus, ScrubStatus,
 };
 use serde_json::json;
 
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, counted};
 use crate::time;
 
 pub(super) fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
@@ -23,7 +25,7 @@ pub(super) fn print(status: &ClusterStatus, output: &mut Output) -> anyhow::Resu
         }
         Format::Text => {
             for node in &status.nodes {
-                output.line(&row(node).join(" "))?;
+                output.line(&row(node).join("\t"))?;
             }
             print_waiting(status, output)?;
             print_damages(status, output)?;
@@ -156,37 +158,49 @@ fn scrubbed(scrub: Option<&ScrubStatus>) -> String {
     }
 }
 
-/// Damaged places that the scrubber knows of; of a node in quarantine, damaged entries.
+/// Damaged entries, whoever found them, and the places that the scrubber found and that take no entry.
 fn damaged(status: &NodeStatus) -> String {
-    let scrub = status.scrub.as_ref().map(|scrub| scrub.damages_count);
-    let quarantined = status.repair.as_ref().map(|repair| repair.damaged_entries);
-    scrub
-        .or(quarantined)
-        .map_or_else(|| "-".to_owned(), |count| count.to_string())
+    let count = match (&status.repair, &status.scrub) {
+        (None, None) => return "-".to_owned(),
+        (None, Some(scrub)) => scrub.damages_count,
+        (Some(repair), None) => repair.damaged_entries,
+        (Some(repair), Some(scrub)) => {
+            let places = scrub.damages.iter();
+            let without = places.filter(|place| place.entries.is_none()).count();
+            repair.damaged_entries + without as u64
+        }
+    };
+    count.to_string()
+}
+
+/// The places that readers and repairs have met, and those that the scrubber found, each once.
+fn places(node: &NodeStatus) -> Vec<&DamagedPlace> {
+    let met = node.repair.iter().flat_map(|repair| &repair.damages);
+    let scrubbed = node.scrub.iter().flat_map(|scrub| &scrub.damages);
+    let mut seen = HashSet::new();
+    met.chain(scrubbed)
+        .filter(|place| seen.insert((&place.file, place.position)))
+        .collect()
 }
 
 /// A line for each damaged place that a node knows of, and for those that there was no room for.
 fn print_damages(status: &ClusterStatus, output: &mut Output) -> anyhow::Result<()> {
     for node in &status.nodes {
         let id = node.node.id;
-        if let Some(repair) = &node.repair {
-            for place in &repair.damages {
-                output.line(&format!("damage: node {id}: {}", damage_text(place)))?;
-            }
-            if !repair.waits_for.is_empty() {
-                let waits_for = &repair.waits_for;
-                output.line(&format!("repair: node {id} waits for {waits_for}"))?;
-            }
-        }
-        let Some(scrub) = &node.scrub else { continue };
-        for place in &scrub.damages {
+        for place in places(node) {
             output.line(&format!("damage: node {id}: {}", damage_text(place)))?;
         }
-        let more = scrub
-            .damages_count
-            .saturating_sub(scrub.damages.len() as u64);
+        let more = node.scrub.as_ref().map_or(0, |scrub| {
+            let shown = scrub.damages.len() as u64;
+            scrub.damages_count.saturating_sub(shown)
+        });
         if more > 0 {
-            output.line(&format!("damage: node {id}: and {more} more places"))?;
+            let more = counted(more, "more place");
+            output.line(&format!("damage: node {id}: and {more}"))?;
+        }
+        let waits_for = node.repair.as_ref().map(|repair| &repair.waits_for);
+        if let Some(waits_for) = waits_for.filter(|waits_for| !waits_for.is_empty()) {
+            output.line(&format!("repair: node {id} waits for {waits_for}"))?;
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Trap 6: an error of the storage is fatal to openraft, and it takes what it installs for granted. So a snapshot is
-//! received and verified before openraft hears of it, and meanwhile the node answers whoever leads.
+//! A trap of openraft: an error of the storage is fatal to it, and it takes what it installs for granted. So a
+//! snapshot is received and verified before openraft hears of it, and meanwhile the node answers whoever leads.
 
 use inkstone_storage::limits::SNAPSHOT_SIZE_MAX;
 
@@ -138,22 +138,20 @@ async fn a_bad_snapshot_is_refused_before_raft_hears_of_it_and_the_node_goes_on(
             "{what}: its vote was heard"
         );
     }
-    // The one call that older nodes make.
-    let body = Bytes::from(state_at(id(2, 100)).encode_to_vec());
-    let request = peer::InstallSnapshotRequest {
-        header: Some(header()),
-        vote: Some(leader_vote(3)),
-        checkpoint_crc: crc32fast::hash(&body) ^ 1,
-        checkpoint: body.clone(),
-    };
-    let refused = scene.client.clone().install_snapshot(request).await;
+    // A good body with another crc is refused for that.
+    let body = body();
+    let start = start_of(3, &body);
+    let crc = start.crc ^ 1;
+    let refused = scene
+        .send_parts(part(peer::SnapshotStart { crc, ..start }, &body))
+        .await;
     assert!(refused.unwrap_err().message().contains("crc"));
     assert_eq!(scene.node.services.group.log().state(), before);
     // It still follows, and a good one is installed.
     appending
         .accepted(append(1, Some(id(1, 20)), vec![entry(1, 21)], id(1, 21)))
         .await;
-    scene.send(3, body.to_vec()).await.expect("it is good");
+    scene.send(3, body).await.expect("it is good");
     assert_eq!(scene.node.services.group.log().state().first_index, 101);
     scene.applied(100).await;
     scene.goes_on();

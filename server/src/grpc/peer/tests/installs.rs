@@ -1,6 +1,6 @@
-//! Trap 7: installing a snapshot and applying entries at the same time. openraft looks up what it applies next among
-//! entries that an install has already let go (its issue 2116), and panics: so nothing of an append may be under way there
-//! when an install comes.
+//! A trap of openraft: installing a snapshot and applying entries at the same time. openraft looks up what it applies
+//! next among entries that an install has already let go (its issue 2116), and panics: so nothing of an append may be
+//! under way there when an install comes.
 
 use super::*;
 
