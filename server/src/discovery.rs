@@ -271,6 +271,7 @@ impl Discovery {
         mut answers: Vec<Answer>,
         asked: usize,
     ) -> Result<Step, Misplaced> {
+        let silent = asked.saturating_sub(answers.len());
         if standing != Standing::None || self.is_among_its_own(&answers) {
             self.leave_out(&mut answers, asked)?;
         } else {
@@ -283,6 +284,7 @@ impl Discovery {
             expected: self.expected,
             cluster_id: shared.cluster_id,
             member_since: standing.since(),
+            silent,
         };
         evaluate(&own, &shared.met, &answers)
     }

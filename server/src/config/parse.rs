@@ -191,11 +191,6 @@ fn bootstrap_expect(field: &Field<'_>, seeds: &[String]) -> Result<usize, Config
         let allowed = "1 while `seeds` is empty; name the peer addresses of the other nodes there";
         return Err(field.wrong(expect.to_string(), allowed));
     }
-    if expect == 1 && !seeds.is_empty() {
-        let allowed = "2 or more while `seeds` names nodes, or left out: a node that waits for nobody would form a \
-                       cluster of its own whenever they do not answer";
-        return Err(field.wrong(expect.to_string(), allowed));
-    }
     Ok(usize::try_from(expect).unwrap_or(NODES_MAX))
 }
 

@@ -104,15 +104,6 @@ fn a_wrong_value_names_key_value_origin_and_what_is_allowed() {
 }
 
 #[test]
-fn a_node_with_seeds_never_waits_for_itself_alone() {
-    let error = with(&[("seeds", "a:1"), ("bootstrap_expect", "1")]).expect_err("alone");
-    let message = error.to_string();
-    assert!(message.starts_with("bootstrap_expect is `1`"), "{message}");
-    let config = with(&[("seeds", "a:1")]).expect("the default");
-    assert_eq!(config.bootstrap_expect, 3);
-}
-
-#[test]
 fn every_bound_holds() {
     for (name, wrong) in [
         ("data_dir", ""),

@@ -23,6 +23,11 @@ pub enum Step {
         /// A node that expects another number, and how many.
         differing: Option<(String, u32)>,
     },
+    /// A node that expects nobody else waits until all have answered whom it asked: one of them may know of a cluster.
+    WaitForAnswers {
+        /// How many have not.
+        silent: usize,
+    },
     /// All expected nodes agree: these are the first members of this cluster.
     Form {
         /// The cluster's id.
@@ -52,6 +57,8 @@ pub(super) struct Own<'a> {
     pub(super) cluster_id: [u8; 16],
     /// The entry in its own log by which it is a member.
     pub(super) member_since: Option<u64>,
+    /// Nodes that were asked and did not answer.
+    pub(super) silent: usize,
 }
 
 /// The id of the cluster that these nodes form: the same on every one of them.
@@ -159,6 +166,9 @@ fn place(own: &Own<'_>, response: &HelloResponse) -> Option<Step> {
 /// Whether all expected nodes have met exactly each other.
 fn agreed(own: &Own<'_>, met: &BTreeMap<u64, NodeInfo>, answers: &[Answer]) -> Step {
     let expected = own.expected;
+    if expected == 1 && own.silent > 0 {
+        return Step::WaitForAnswers { silent: own.silent };
+    }
     let ids: BTreeSet<u64> = met.keys().copied().collect();
     let cluster_id = derive_cluster_id(&ids);
     let decided = own.cluster_id != NO_CLUSTER && own.cluster_id != cluster_id;

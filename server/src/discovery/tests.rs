@@ -58,6 +58,7 @@ fn evaluated_by_member(
         expected,
         cluster_id,
         member_since,
+        silent: 0,
     };
     evaluate(&own, met, answers)
 }
@@ -104,6 +105,27 @@ fn one_node_that_has_met_others_holds_it_back() {
             differing: None
         }
     );
+}
+
+#[tokio::test]
+async fn a_node_that_expects_nobody_else_forms_no_cluster_while_a_seed_is_silent() {
+    let discovery = |seeds: &[&str]| {
+        let seeds = seeds.iter().map(|seed| (*seed).to_owned()).collect();
+        Discovery::new(node(1), NO_CLUSTER, 1, seeds, Clock::system())
+    };
+    let conclude = |discovery: &Discovery, answers, asked| {
+        discovery.conclude(Standing::None, answers, asked).unwrap()
+    };
+    let alone = discovery(&["127.0.0.1:8002"]);
+    assert_eq!(
+        conclude(&alone, Vec::new(), 1),
+        Step::WaitForAnswers { silent: 1 }
+    );
+    let cluster_id = [9; 16];
+    let found = conclude(&alone, vec![in_cluster(2, cluster_id, &[2, 3])], 1);
+    assert_eq!(found, Step::AskToBeAdded { cluster_id });
+    let formed = conclude(&discovery(&[]), Vec::new(), 0);
+    assert!(matches!(formed, Step::Form { .. }), "{formed:?}");
 }
 
 #[test]

@@ -69,6 +69,14 @@ impl Said {
                 met,
                 expected,
                 differing: None,
+            } if met > expected => self.say(format!(
+                "waiting: met {met} nodes for a new cluster of {expected}, which is too many; if one of them is gone for good \
+                 (it was wiped and has another address now), restart the others, which then forget it"
+            )),
+            Step::Wait {
+                met,
+                expected,
+                differing: None,
             } => self.say(format!(
                 "waiting for the other nodes of a new cluster: met {met} of {expected}"
             )),
@@ -79,6 +87,10 @@ impl Said {
             } => self.say(format!(
                 "waiting for the other nodes of a new cluster: this node expects {expected} nodes and {address} expects \
                  {other}, so they never agree; set the same `bootstrap_expect` on all of them"
+            )),
+            Step::WaitForAnswers { silent } => self.say(format!(
+                "waiting for {silent} of the nodes in `seeds` to answer: with `bootstrap_expect` = 1 this node forms a cluster \
+                 of its own, unless one of them knows of another"
             )),
             Step::AskToBeAdded { cluster_id } => self.say(format!(
                 "node {} is in no cluster and found cluster {}; waiting to be added to it: run `ink cluster add {}`",
@@ -116,7 +128,7 @@ pub(super) async fn find_cluster(
         let step = discovery.round(Standing::None).await?;
         said.say_step(&step, discovery.me());
         let (cluster_id, members) = match step {
-            Step::Wait { .. } => {
+            Step::Wait { .. } | Step::WaitForAnswers { .. } => {
                 sleep(ROUND_PAUSE).await;
                 continue;
             }
