@@ -108,16 +108,26 @@ impl StateMachine {
         self.applied.clone()
     }
 
+    /// Seals the segment that ends in front of this entry, if one does, with the state as of its last one.
+    async fn seal_before(&self, index: u64) {
+        let Some(last) = &self.last_applied else {
+            return;
+        };
+        if !self.log.is_boundary(index) {
+            return;
+        }
+        let (applied, membership) = (entry_id(last), self.membership.clone());
+        let shared = Arc::clone(&self.shared);
+        // Many producers take a while. Nobody changes the state meanwhile: apply waits here.
+        let encode = move || snapshot::encode(applied, &membership, &shared.read());
+        let encoded = self.blocking.run(encode.clone()).await;
+        self.log
+            .seal(index, encoded.unwrap_or_else(|_busy| encode()));
+    }
+
     /// Applies one entry: its answer.
     fn apply_entry(&mut self, entry: crate::raft::types::RaftEntry) -> io::Result<Applied> {
         let index = entry.log_id.index();
-        if self.log.is_boundary(index)
-            && let Some(last) = &self.last_applied
-        {
-            let checkpoint =
-                snapshot::encode(entry_id(last), &self.membership, &self.shared.read());
-            self.log.seal(index, checkpoint);
-        }
         let answer = match entry.payload {
             EntryPayload::Blank => Applied::Nothing,
             EntryPayload::Membership(membership) => {
@@ -227,6 +237,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
+            self.seal_before(entry.log_id.index()).await;
             let answer = self.apply_entry(entry)?;
             if let Some(responder) = responder {
                 responder.send(answer);

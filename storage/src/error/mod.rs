@@ -190,7 +190,8 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// The directory belongs to another cluster or node.
-    #[error("{file}: belongs to {found}, not to {expected}", file = file.display())]
+    #[error("{file}: belongs to {found}, not to {expected}; the directory was put together from several, or its first start \
+        was interrupted: restore it as it was, or delete it, and the node joins as a new one", file = file.display())]
     Foreign {
         /// The file that says so.
         file: PathBuf,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::hard_state::foreign;
+use super::hard_state::{foreign, owner_text};
 use super::segment::{checkpoint_path, damage};
 use super::shared::Shared;
 use super::{Checkpoint, LogOptions};
@@ -72,8 +72,8 @@ pub(super) fn read(
     if (file.cluster_id, file.group) != (cluster_id, group) {
         return Err(foreign(
             path,
-            format!("cluster {cluster_id:02x?}, group {group}"),
-            format!("cluster {:02x?}, group {}", file.cluster_id, file.group),
+            owner_text(cluster_id, group),
+            owner_text(file.cluster_id, file.group),
         ));
     }
     Ok(Checkpoint {

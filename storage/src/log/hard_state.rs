@@ -8,6 +8,8 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::LogOptions;
 use super::checkpoint::write_whole;
 use super::mutant::{Mutant, Mutation};
@@ -177,11 +179,20 @@ fn check_owner(
     if (state.owner, state.group) == (identity, group) {
         return Ok(());
     }
-    Err(foreign(
-        path,
-        format!("{identity:?}, group {group}"),
-        format!("{:?}, group {}", state.owner, state.group),
-    ))
+    let whose = |owner: &Identity, group| {
+        format!(
+            "node {} of {}",
+            owner.node_id,
+            owner_text(owner.cluster_id, group)
+        )
+    };
+    let (expected, found) = (whose(&identity, group), whose(&state.owner, state.group));
+    Err(foreign(path, expected, found))
+}
+
+/// Which group of which cluster.
+pub(super) fn owner_text(cluster_id: [u8; 16], group: u32) -> String {
+    format!("cluster {}, group {group}", Uuid::from_bytes(cluster_id))
 }
 
 /// A file that belongs elsewhere.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::LogOptions;
-use super::hard_state::foreign;
+use super::hard_state::{foreign, owner_text};
 use super::queue::Mark;
 use crate::error::{OpenError, WriteError};
 use crate::format::fields::FormatError;
@@ -122,8 +122,8 @@ impl WatermarkFile {
         if (mark.cluster_id, mark.group) != (self.cluster_id, self.group) {
             return Err(foreign(
                 &self.path,
-                format!("cluster {:02x?}, group {}", self.cluster_id, self.group),
-                format!("cluster {:02x?}, group {}", mark.cluster_id, mark.group),
+                owner_text(self.cluster_id, self.group),
+                owner_text(mark.cluster_id, mark.group),
             ));
         }
         Ok(Found::Known(mark))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::super::hard_state::foreign;
+use super::super::hard_state::{foreign, owner_text};
 use super::super::scan::Window;
 use super::super::segment::{Sealed, segment_path};
 use super::super::verify::footer_is_whole;
@@ -162,8 +162,8 @@ impl Opening<'_> {
         if (header.cluster_id, header.group) != (cluster_id, self.group) {
             return Err(foreign(
                 path,
-                format!("cluster {cluster_id:02x?}, group {}", self.group),
-                format!("cluster {:02x?}, group {}", header.cluster_id, header.group),
+                owner_text(cluster_id, self.group),
+                owner_text(header.cluster_id, header.group),
             ));
         }
         if header.base != base {
