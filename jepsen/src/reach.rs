@@ -41,6 +41,11 @@ impl Reach {
         self.any().timeout(PATIENCE).build()
     }
 
+    /// A client that asks whoever can answer, and gives up after `timeout`.
+    pub fn client_within(&self, timeout: Duration) -> Result<Client> {
+        self.any().timeout(timeout).build()
+    }
+
     /// A client that asks this node only, and gives up after `timeout`.
     pub fn client_of(&self, node: usize, timeout: Duration) -> Result<Client> {
         self.any()

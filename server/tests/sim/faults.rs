@@ -13,7 +13,7 @@ use rand::{Rng as _, SeedableRng as _};
 use turmoil::Sim;
 
 use crate::invariants::leader;
-use crate::machine::{Crash, Disk, Machine, name};
+use crate::machine::{Crash, Disk, Machine, Sent, name};
 use crate::simulation::CLIENTS;
 
 /// Something that is done to the system.
@@ -60,12 +60,33 @@ pub(crate) struct Faults {
     /// Of links, by their two ends in order; one way: from the first to the second.
     wrong: BTreeMap<(String, String), Wrong>,
     down: BTreeSet<usize>,
+    /// Whether the logs are trimmed: then a node that was away for long needs a snapshot.
+    trims: bool,
+    /// Of each node, the last snapshot at which it could have been interrupted.
+    snapshots: BTreeMap<usize, u64>,
     /// Steps that were carried out, before everything was healed and then.
     pub(crate) carried_out: usize,
+    pub(crate) interrupted: Interrupted,
+}
+
+/// Crashes between a snapshot and the purge that it is for.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Interrupted {
+    /// The node had made the snapshot itself.
+    purges: usize,
+    /// A leader had sent it.
+    installs: usize,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { purges, installs } = self;
+        write!(out, "interrupted {purges}+{installs}")
+    }
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, trims: bool) -> Self {
         Self {
             rng: StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             nodes,
@@ -73,7 +94,10 @@ impl Faults {
             next: 0,
             wrong: BTreeMap::new(),
             down: BTreeSet::new(),
+            trims,
+            snapshots: BTreeMap::new(),
             carried_out: 0,
+            interrupted: Interrupted::default(),
         }
     }
 
@@ -85,6 +109,9 @@ impl Faults {
         if ms >= self.next {
             self.choose(ms, machines);
             self.next = ms + self.rng.random_range(50..1_200);
+        }
+        for machine in machines {
+            self.interrupt(ms, machine);
         }
         let due = self.planned.split_off(&(ms + 1));
         let due = std::mem::replace(&mut self.planned, due);
@@ -186,9 +213,32 @@ impl Faults {
         }
     }
 
+    /// Crashes a node now and then at the moment when its disk has a snapshot and still what the snapshot stands for.
+    fn interrupt(&mut self, ms: u64, machine: &Machine) {
+        let number = machine.number;
+        let Some((index, sent)) = machine.snapshot_just_kept() else {
+            return;
+        };
+        if self.snapshots.insert(number, index) == Some(index) {
+            return;
+        }
+        let (one_in, count) = match sent {
+            Sent::Not => (24, &mut self.interrupted.purges),
+            Sent::ByLeader => (2, &mut self.interrupted.installs),
+        };
+        if !self.rng.random_ratio(1, one_in) {
+            return;
+        }
+        *count += 1;
+        let how = self.how();
+        let until = ms + 1 + self.rng.random_range(20..3_000);
+        self.plan(ms, Step::Down(number, how));
+        self.plan(until, Step::Up(number));
+    }
+
     fn choose(&mut self, ms: u64, machines: &[Rc<Machine>]) {
         let node = self.node(machines);
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..if self.trims { 16 } else { 12 }) {
             0..=2 => self.crash(ms, &[node]),
             3 => {
                 let mut all: Vec<usize> = (0..self.nodes).collect();
@@ -226,6 +276,13 @@ impl Faults {
                     Step::Hold
                 };
                 self.link(ms, step, (name(node), CLIENTS.to_owned()));
+            }
+            12..=15 => {
+                // Long enough for what it lacks to be purged.
+                let how = self.how();
+                let until = ms + self.rng.random_range(2_000..6_000);
+                self.plan(ms, Step::Down(node, how));
+                self.plan(until, Step::Up(node));
             }
             _ => {
                 let slow = Disk::Slow(self.rng.random_range(20..1_200));

@@ -9,6 +9,8 @@
 //! - *Durable stays*: what a disk has is there after a crash, unless a leader had it truncated.
 //! - *Purged at a snapshot*: nothing is purged that a snapshot of this node does not contain.
 //!
+//! What is in the nodes' states is looked at in `states`.
+//!
 //! Promises: says which one is broken, on which node, with both sides of the contradiction. Must not know: faults,
 //! clients.
 
@@ -20,6 +22,7 @@ use inkstone_server::raft::{Group, Leader};
 use inkstone_storage::types::EntryId;
 
 use crate::machine::{Machine, id, name};
+use crate::states::States;
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -28,6 +31,7 @@ pub(crate) struct Invariants {
     leaders: BTreeMap<(u64, u64), u64>,
     applied: BTreeMap<u64, EntryId>,
     nodes: BTreeMap<usize, Node>,
+    states: States,
 }
 
 /// One node as it was seen last.
@@ -68,6 +72,7 @@ impl Invariants {
                 None => node.compared = 0,
             }
         }
+        self.states.look(&groups)?;
         let glances = groups.iter().enumerate().map(|(number, group)| {
             let Some(group) = group else { return Ok(None) };
             self.leads(&machines[number], group)?;

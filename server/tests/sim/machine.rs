@@ -19,7 +19,9 @@ use inkstone_server::grpc::peer::PeerService;
 use inkstone_server::grpc::{Beside, Services};
 use inkstone_server::indexer::Indexer;
 use inkstone_server::node::{serve_clients, serve_peers};
-use inkstone_server::raft::{GROUP, Group, GroupOptions, Member, Repairs, Surroundings, Timings};
+use inkstone_server::raft::{
+    GROUP, Group, GroupOptions, Member, Repairs, Surroundings, Timings, keep_within_retention,
+};
 use inkstone_server::scrub::Scrub;
 use inkstone_storage::io::sim::{Image, Names, Policy, SimDisk, Unit, Unsynced};
 use inkstone_storage::log::{Driver, Log, LogOptions, Spare, Turn};
@@ -40,6 +42,8 @@ const TIMINGS: Timings = Timings {
     election_max: Duration::from_millis(700),
 };
 const CONNECTIONS_MAX: usize = 256;
+/// Often, so that segments go while a run lasts.
+const RETENTION_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a disk takes before it is done with what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,15 @@ pub(crate) enum Crash {
     PowerLoss,
 }
 
+/// Where a snapshot comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The node made it.
+    Not,
+    /// A leader made it, because the node was too far behind.
+    ByLeader,
+}
+
 /// One of the machines.
 pub(crate) struct Machine {
     pub(crate) number: usize,
@@ -68,6 +81,7 @@ pub(crate) struct Machine {
     rng: RefCell<StdRng>,
     running: RefCell<Option<Running>>,
     starts: Cell<u64>,
+    just_kept: Cell<Option<(u64, Sent)>>,
 }
 
 /// What runs on it.
@@ -107,6 +121,7 @@ impl Machine {
             rng: RefCell::new(StdRng::seed_from_u64(seed ^ (id(number) << 32))),
             running: RefCell::default(),
             starts: Cell::new(0),
+            just_kept: Cell::new(None),
         }
     }
 
@@ -147,6 +162,15 @@ impl Machine {
         self.disk.replace(journal.crash(reached).image(&policy));
     }
 
+    /// The snapshot that its disk has just got; what it stands for is still there, and about to go.
+    pub(crate) fn snapshot_just_kept(&self) -> Option<(u64, Sent)> {
+        self.just_kept.get()
+    }
+
+    fn snapshot(&self) -> Option<u64> {
+        Some(self.group()?.log().snapshot()?.applied.index)
+    }
+
     fn options(&self) -> LogOptions {
         LogOptions {
             dir: PathBuf::from("data/group-1"),
@@ -166,15 +190,29 @@ impl Machine {
 
     /// Whether the writer goes on.
     fn turn(&self) -> bool {
-        let mut running = self.running.borrow_mut();
-        let turn = running.as_mut().map(|running| running.driver.turn());
+        let before = self.snapshot();
+        let turn = {
+            let mut running = self.running.borrow_mut();
+            running.as_mut().map(|running| running.driver.turn())
+        };
+        let kept = self.snapshot().filter(|index| before < Some(*index));
+        let applied = self.group().map(|group| group.applied().index());
+        let sent = if applied < kept {
+            Sent::ByLeader
+        } else {
+            Sent::Not
+        };
+        self.just_kept.set(kept.map(|index| (index, sent)));
         matches!(turn, Some(Turn::Idle | Turn::Worked))
     }
 
     /// Until the disk is done next.
     fn pause(&self) -> Duration {
+        let just_kept = self.just_kept.get().is_some();
         let rng = &mut *self.rng.borrow_mut();
         Duration::from_micros(match self.speed.get() {
+            // A moment at which a crash is worth more than at most others.
+            Disk::Fast if just_kept => rng.random_range(3_000..30_000),
             Disk::Fast if rng.random_ratio(1, 50) => rng.random_range(1_000..20_000),
             Disk::Fast => rng.random_range(200..2_000),
             Disk::Slow(ms) => ms * 1_000,
@@ -184,6 +222,7 @@ impl Machine {
     /// Runs the server's code until it fails or the machine crashes.
     pub(crate) async fn run(self: Rc<Self>) -> turmoil::Result {
         self.starts.set(self.starts.get() + 1);
+        self.just_kept.set(None);
         let disk = SimDisk::from_image(&self.disk.borrow());
         let (log, driver) = Log::open_driven(Arc::new(disk.clone()), self.options())?;
         self.running.replace(Some(Running {
@@ -217,6 +256,7 @@ impl Machine {
         }
         let (_stopping, stop) = watch::channel(false);
         let services = self.services(&group, clock, stop.clone());
+        let retaining = keep_within_retention(group.clone(), RETENTION_EVERY, stop.clone());
         let peers = PeerService::new(services_discovery(self.number, clock));
         peers.serve(services.clone());
         let peers = serve_peers(peers, Port::bind(PEER_PORT).await?, clock, stop.clone());
@@ -234,6 +274,7 @@ impl Machine {
         let fatal = group.failed().await;
         peers.abort();
         clients.abort();
+        retaining.abort();
         Err(format!("{} has failed: {fatal}", name(self.number)).into())
     }
 

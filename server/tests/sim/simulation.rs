@@ -18,13 +18,14 @@ use inkstone_jepsen::clock::Clock;
 use inkstone_jepsen::history::{History, Operation};
 use inkstone_jepsen::reach::Reach;
 use inkstone_jepsen::report;
-use inkstone_jepsen::workload::{AppendersOptions, Load, Run};
+use inkstone_jepsen::workload::{AppendersOptions, Load, Run, Trimmer, TrimmerOptions};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use turmoil::Sim;
 
+use crate::effects::Effects;
 use crate::faults::{Faults, Step};
 use crate::invariants::{Glance, Invariants};
 use crate::machine::{Machine, name};
@@ -59,11 +60,32 @@ struct Shape {
     /// The longest that a message takes.
     latency: Duration,
     appenders: AppendersOptions,
+    /// Of two runs in three.
+    trims: Option<TrimmerOptions>,
 }
 
 impl Shape {
     fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed.rotate_left(17));
+        let plain = Self::without_trims(&mut rng);
+        if rng.random_ratio(1, 3) {
+            return plain;
+        }
+        Self {
+            appenders: AppendersOptions {
+                // More than two segments a second.
+                size: rng.random_range(1_000..3_000),
+                ..plain.appenders
+            },
+            trims: Some(TrimmerOptions {
+                every: Duration::from_millis(rng.random_range(50..300)),
+                keep: rng.random_range(0..40),
+            }),
+            ..plain
+        }
+    }
+
+    fn without_trims(rng: &mut StdRng) -> Self {
         Self {
             latency: Duration::from_millis(rng.random_range(5..40)),
             appenders: AppendersOptions {
@@ -73,6 +95,7 @@ impl Shape {
                 size: rng.random_range(100..400),
                 ..APPENDERS
             },
+            trims: None,
         }
     }
 }
@@ -92,6 +115,7 @@ pub(crate) struct Ended {
     /// Equal for equal seeds.
     pub(crate) digest: String,
     pub(crate) faults: usize,
+    pub(crate) effects: String,
     pub(crate) terms: u64,
     pub(crate) verdict: Verdict,
 }
@@ -115,6 +139,7 @@ struct World<'a> {
     faults: Faults,
     invariants: Invariants,
     glances: Vec<Option<Glance>>,
+    effects: Effects,
     trace: Trace,
 }
 
@@ -141,6 +166,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Ended> {
     Ok(Ended {
         digest: world.trace.digest(),
         faults: world.faults.carried_out,
+        effects: format!("{} {}", world.effects, world.faults.interrupted),
         terms: terms.max().unwrap_or(0),
         verdict,
     })
@@ -166,16 +192,17 @@ impl World<'_> {
             sim.host(name(machine.number), move || Rc::clone(&machine).run());
         }
         let stage = watch::Sender::new(Stage::Starting);
-        let work = clients(nodes, shape.appenders, stage.clone(), outcome);
+        let work = clients(nodes, shape, stage.clone(), outcome);
         sim.client(CLIENTS, async move { work.await.map_err(Into::into) });
         Ok(Self {
             sim,
             machines,
             stage,
             faulty_until: None,
-            faults: Faults::new(seed, nodes),
+            faults: Faults::new(seed, nodes, shape.trims.is_some()),
             invariants: Invariants::default(),
             glances: vec![None; nodes],
+            effects: Effects::of(nodes),
             trace: Trace::new(settings.trace.as_deref())?,
         })
     }
@@ -194,6 +221,7 @@ impl World<'_> {
                 self.trace.note(ms, format!("{} {now:?}", name(number)))?;
             }
         }
+        self.effects.note(&seen);
         self.glances = seen;
         Ok(ended)
     }
@@ -216,7 +244,7 @@ impl World<'_> {
 /// What the clients do, from the first to the last.
 async fn clients(
     nodes: usize,
-    appenders: AppendersOptions,
+    shape: Shape,
     stage: watch::Sender<Stage>,
     outcome: Outcome,
 ) -> Result<()> {
@@ -229,7 +257,10 @@ async fn clients(
     };
     let run = Run::new(Arc::new(History::new(Clock::start())));
     reach.client()?.create_log(LOG, IfExists::Fail).await?;
-    let load = Load::start(&reach, &run, LOG, appenders).await?;
+    let load = Load::start(&reach, &run, LOG, shape.appenders).await?;
+    let trims = shape.trims;
+    let trimmer = trims.map(|options| Trimmer::start(&reach, &run, LOG, options));
+    let trimmer = trimmer.transpose()?;
     stage.send_replace(Stage::Faulty);
     stage
         .subscribe()
@@ -241,6 +272,9 @@ async fn clients(
             let acked = run.progress.acked();
             anyhow!("liveness: after {SERVES_WITHIN:?} without faults no {APPENDS} appends were acknowledged (of {acked} in all)")
         })??;
+    if let Some(trimmer) = trimmer {
+        trimmer.stop().await?;
+    }
     load.finish(&reach, &run).await?;
     outcome.replace(Some(run.history.operations()));
     Ok(())

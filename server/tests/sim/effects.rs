@@ -1,0 +1,48 @@
+//! What became of the faults: a run in which nothing happened proves nothing.
+//!
+//! Promises: counts what was seen on the nodes, not what was meant to be done to them.
+
+use std::fmt;
+
+use crate::invariants::Glance;
+
+/// How often something took effect.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Every node as it was when it ran last.
+    nodes: Vec<Option<Glance>>,
+    purges: usize,
+    installs: usize,
+}
+
+impl Effects {
+    pub(crate) fn of(nodes: usize) -> Self {
+        Self {
+            nodes: vec![None; nodes],
+            ..Self::default()
+        }
+    }
+
+    /// What the nodes look like now.
+    pub(crate) fn note(&mut self, seen: &[Option<Glance>]) {
+        for (before, now) in self.nodes.iter_mut().zip(seen) {
+            let Some(now) = *now else { continue };
+            if let Some(before) = before.replace(now)
+                && now.purged > before.purged
+            {
+                self.purges += 1;
+                // It never had what it purged: a snapshot stands for it.
+                self.installs += usize::from(now.purged > before.last);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Effects {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            purges, installs, ..
+        } = self;
+        write!(out, "purges {purges} installs {installs}")
+    }
+}
