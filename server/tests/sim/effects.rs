@@ -13,6 +13,8 @@ pub(crate) struct Effects {
     nodes: Vec<Option<Glance>>,
     purges: usize,
     installs: usize,
+    /// Nodes that have ended because they were removed.
+    pub(crate) ended: usize,
 }
 
 impl Effects {
@@ -41,8 +43,11 @@ impl Effects {
 impl fmt::Display for Effects {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            purges, installs, ..
+            purges,
+            installs,
+            ended,
+            ..
         } = self;
-        write!(out, "purges {purges} installs {installs}")
+        write!(out, "purges {purges} installs {installs} ended {ended}")
     }
 }

@@ -18,7 +18,7 @@ use inkstone_server::discovery::Discovery;
 use inkstone_server::grpc::peer::PeerService;
 use inkstone_server::grpc::{Beside, Services};
 use inkstone_server::indexer::Indexer;
-use inkstone_server::node::{serve_clients, serve_peers};
+use inkstone_server::node::{finish_changes, serve_clients, serve_peers, watch_for_removal};
 use inkstone_server::raft::{
     GROUP, Group, GroupOptions, Member, Repairs, Surroundings, Timings, keep_within_retention,
 };
@@ -72,16 +72,26 @@ pub(crate) enum Sent {
     ByLeader,
 }
 
+/// How many machines there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Nodes {
+    /// Those that found the cluster.
+    pub(crate) founders: usize,
+    /// Those and the others, which wait to be added.
+    pub(crate) all: usize,
+}
+
 /// One of the machines.
 pub(crate) struct Machine {
     pub(crate) number: usize,
-    nodes: usize,
+    nodes: Nodes,
     disk: RefCell<Image>,
     speed: Cell<Disk>,
     rng: RefCell<StdRng>,
     running: RefCell<Option<Running>>,
     starts: Cell<u64>,
     just_kept: Cell<Option<(u64, Sent)>>,
+    removed: Cell<bool>,
 }
 
 /// What runs on it.
@@ -102,6 +112,11 @@ pub(crate) fn id(number: usize) -> u64 {
     101 + number as u64
 }
 
+/// The number of the node with that id.
+pub(crate) fn number(id: u64) -> usize {
+    usize::try_from(id - 101).expect("small")
+}
+
 fn member(number: usize) -> Member {
     let name = name(number);
     Member {
@@ -111,8 +126,8 @@ fn member(number: usize) -> Member {
 }
 
 impl Machine {
-    /// With an empty disk, one of so many that become a cluster.
-    pub(crate) fn new(seed: u64, number: usize, nodes: usize) -> Self {
+    /// With an empty disk, one of so many.
+    pub(crate) fn new(seed: u64, number: usize, nodes: Nodes) -> Self {
         Self {
             number,
             nodes,
@@ -122,12 +137,18 @@ impl Machine {
             running: RefCell::default(),
             starts: Cell::new(0),
             just_kept: Cell::new(None),
+            removed: Cell::new(false),
         }
     }
 
     /// How often it was started.
     pub(crate) fn starts(&self) -> u64 {
         self.starts.get()
+    }
+
+    /// Whether it has found out that it is no member any more: its process ends then.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.get()
     }
 
     /// From here on its disk is that fast.
@@ -223,6 +244,7 @@ impl Machine {
     pub(crate) async fn run(self: Rc<Self>) -> turmoil::Result {
         self.starts.set(self.starts.get() + 1);
         self.just_kept.set(None);
+        self.removed.set(false);
         let disk = SimDisk::from_image(&self.disk.borrow());
         let (log, driver) = Log::open_driven(Arc::new(disk.clone()), self.options())?;
         self.running.replace(Some(Running {
@@ -255,53 +277,80 @@ impl Machine {
             running.group = Some(group.clone());
         }
         let (_stopping, stop) = watch::channel(false);
-        let services = self.services(&group, clock, stop.clone());
+        let discovery = self.discovery(clock);
+        let services = self.services(&group, discovery.clone(), stop.clone());
         let retaining = keep_within_retention(group.clone(), RETENTION_EVERY, stop.clone());
-        let peers = PeerService::new(services_discovery(self.number, clock));
+        let peers = PeerService::new(discovery.clone());
         peers.serve(services.clone());
         let peers = serve_peers(peers, Port::bind(PEER_PORT).await?, clock, stop.clone());
         let (clients, _health) = serve_clients(
             &services,
             Port::bind(CLIENT_PORT).await?,
             CONNECTIONS_MAX,
-            stop,
+            stop.clone(),
         )
         .await;
-        if !group.is_initialized().await? {
-            let members: BTreeMap<_, _> = (0..self.nodes).map(|n| (id(n), member(n))).collect();
+        let founders = self.nodes.founders;
+        if self.number < founders && !group.is_initialized().await? {
+            let members: BTreeMap<_, _> = (0..founders).map(|n| (id(n), member(n))).collect();
             group.initialize(members).await?;
         }
-        let fatal = group.failed().await;
-        peers.abort();
-        clients.abort();
-        retaining.abort();
-        Err(format!("{} has failed: {fatal}", name(self.number)).into())
+        finish_changes(group.clone(), stop.clone());
+        let mut removed = watch_for_removal(group.clone(), discovery, stop.clone());
+        tokio::select! {
+            fatal = group.failed() => {
+                for task in [peers, clients, retaining] {
+                    task.abort();
+                }
+                Err(format!("{} has failed: {fatal}", name(self.number)).into())
+            }
+            _ = removed.wait_for(Option::is_some) => {
+                // Whoever steps the simulation ends it.
+                self.removed.set(true);
+                std::future::pending().await
+            }
+        }
     }
 
-    fn services(&self, group: &Group, clock: Clock, stop: watch::Receiver<bool>) -> Services {
+    fn discovery(&self, clock: Clock) -> Discovery {
+        let Member {
+            client_address,
+            peer_address,
+        } = member(self.number);
+        let me = inkstone_proto::v1::NodeInfo {
+            id: id(self.number),
+            client_address,
+            peer_address,
+        };
+        let seeds = (0..self.nodes.all).map(|other| member(other).peer_address);
+        Discovery::new(me, CLUSTER, self.nodes.founders, seeds.collect(), clock)
+            .dialing(Dial::through(network::connect))
+    }
+
+    fn services(
+        &self,
+        group: &Group,
+        discovery: Discovery,
+        stop: watch::Receiver<bool>,
+    ) -> Services {
         let beside = Beside {
             indexer: Indexer::off(),
             scrub: Scrub::off(),
-            discovery: services_discovery(self.number, clock),
+            discovery,
             repairs: Repairs::default(),
         };
         let pool = || Offload::InPlace.pool(8, 1_024);
         let dir = PathBuf::from("data");
-        Services::new(group.clone(), beside, clock, pool(), pool(), dir, stop)
+        Services::new(
+            group.clone(),
+            beside,
+            Clock::system(),
+            pool(),
+            pool(),
+            dir,
+            stop,
+        )
     }
-}
-
-fn services_discovery(number: usize, clock: Clock) -> Discovery {
-    let Member {
-        client_address,
-        peer_address,
-    } = member(number);
-    let me = inkstone_proto::v1::NodeInfo {
-        id: id(number),
-        client_address,
-        peer_address,
-    };
-    Discovery::new(me, CLUSTER, 1, Vec::new(), clock)
 }
 
 fn power_loss(rng: &mut StdRng) -> Policy {

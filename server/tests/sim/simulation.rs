@@ -28,8 +28,9 @@ use turmoil::Sim;
 use crate::effects::Effects;
 use crate::faults::{Faults, Step};
 use crate::invariants::{Glance, Invariants};
-use crate::machine::{Machine, name};
+use crate::machine::{Crash, Machine, Nodes, name};
 use crate::network::{self, CLIENT_PORT};
+use crate::operator::{Changes, Operator, members};
 use crate::trace::Trace;
 
 /// The host that all clients run on: one clock for all of them.
@@ -62,12 +63,18 @@ struct Shape {
     appenders: AppendersOptions,
     /// Of two runs in three.
     trims: Option<TrimmerOptions>,
+    /// Of every other run: there is a spare node, and the members are changed all the time.
+    operated: bool,
 }
 
 impl Shape {
     fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed.rotate_left(17));
         let plain = Self::without_trims(&mut rng);
+        let plain = Self {
+            operated: rng.random(),
+            ..plain
+        };
         if rng.random_ratio(1, 3) {
             return plain;
         }
@@ -96,6 +103,7 @@ impl Shape {
                 ..APPENDERS
             },
             trims: None,
+            operated: false,
         }
     }
 }
@@ -128,7 +136,8 @@ enum Stage {
     Healed,
 }
 
-type Outcome = Rc<RefCell<Option<Vec<Operation>>>>;
+/// What the clients have seen, and what the operator has changed.
+type Outcome = Rc<RefCell<Option<(Vec<Operation>, Changes)>>>;
 
 /// A run under way.
 struct World<'a> {
@@ -154,7 +163,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Ended> {
             break;
         }
     }
-    let operations = outcome.take().context("the clients said nothing")?;
+    let (operations, changes) = outcome.take().context("the clients said nothing")?;
     for operation in &operations {
         world
             .trace
@@ -166,7 +175,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Ended> {
     Ok(Ended {
         digest: world.trace.digest(),
         faults: world.faults.carried_out,
-        effects: format!("{} {}", world.effects, world.faults.interrupted),
+        effects: format!("{} {} {changes}", world.effects, world.faults.interrupted),
         terms: terms.max().unwrap_or(0),
         verdict,
     })
@@ -176,6 +185,10 @@ impl World<'_> {
     fn new(settings: &Settings, outcome: Outcome) -> Result<Self> {
         let Settings { seed, nodes, .. } = *settings;
         let shape = Shape::of(seed);
+        let nodes = Nodes {
+            founders: nodes,
+            all: nodes + usize::from(shape.operated),
+        };
         let mut sim = turmoil::Builder::new()
             .rng_seed(seed)
             .simulation_duration(ENDS_WITHIN)
@@ -184,7 +197,7 @@ impl World<'_> {
             .tcp_capacity(1 << 16)
             .enable_random_order()
             .build();
-        let machines: Vec<_> = (0..nodes)
+        let machines: Vec<_> = (0..nodes.all)
             .map(|number| Rc::new(Machine::new(seed, number, nodes)))
             .collect();
         for machine in &machines {
@@ -192,17 +205,17 @@ impl World<'_> {
             sim.host(name(machine.number), move || Rc::clone(&machine).run());
         }
         let stage = watch::Sender::new(Stage::Starting);
-        let work = clients(nodes, shape, stage.clone(), outcome);
+        let work = clients((seed, nodes), shape, stage.clone(), outcome);
         sim.client(CLIENTS, async move { work.await.map_err(Into::into) });
         Ok(Self {
             sim,
             machines,
             stage,
             faulty_until: None,
-            faults: Faults::new(seed, nodes, shape.trims.is_some()),
+            faults: Faults::new(seed, nodes.all, shape.trims.is_some()),
             invariants: Invariants::default(),
-            glances: vec![None; nodes],
-            effects: Effects::of(nodes),
+            glances: vec![None; nodes.all],
+            effects: Effects::of(nodes.all),
             trace: Trace::new(settings.trace.as_deref())?,
         })
     }
@@ -214,6 +227,7 @@ impl World<'_> {
                 self.trace.note(ms, &step)?;
             }
         }
+        self.end_removed(ms)?;
         let ended = self.sim.step().map_err(|error| anyhow!("{error}"))?;
         let seen = self.invariants.look(&self.machines)?;
         for (number, (before, now)) in self.glances.iter().zip(&seen).enumerate() {
@@ -224,6 +238,20 @@ impl World<'_> {
         self.effects.note(&seen);
         self.glances = seen;
         Ok(ended)
+    }
+
+    /// A node that was removed ends; started again, it finds out again.
+    fn end_removed(&mut self, ms: u64) -> Result<()> {
+        for number in 0..self.machines.len() {
+            let end = Step::Down(number, Crash::Kill);
+            if self.machines[number].is_removed()
+                && self.faults.carry_out(&end, &mut self.sim, &self.machines)
+            {
+                self.effects.ended += 1;
+                self.trace.note(ms, format!("removed: {end}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// What is done to the system now.
@@ -243,16 +271,16 @@ impl World<'_> {
 
 /// What the clients do, from the first to the last.
 async fn clients(
-    nodes: usize,
+    (seed, nodes): (u64, Nodes),
     shape: Shape,
     stage: watch::Sender<Stage>,
     outcome: Outcome,
 ) -> Result<()> {
     let reach = Reach {
-        addresses: (0..nodes)
+        addresses: (0..nodes.all)
             .map(|number| format!("{}:{CLIENT_PORT}", name(number)))
             .collect(),
-        active: (0..nodes).collect(),
+        active: (0..nodes.all).collect(),
         dial: Dial::through(network::connect),
     };
     let run = Run::new(Arc::new(History::new(Clock::start())));
@@ -261,6 +289,12 @@ async fn clients(
     let trims = shape.trims;
     let trimmer = trims.map(|options| Trimmer::start(&reach, &run, LOG, options));
     let trimmer = trimmer.transpose()?;
+    let stop = watch::Sender::new(false);
+    let operator = shape
+        .operated
+        .then(|| Operator::new(&reach, seed, nodes.founders));
+    let operator = operator.transpose()?;
+    let operator = operator.map(|it| tokio::spawn(it.operate(stop.subscribe())));
     stage.send_replace(Stage::Faulty);
     stage
         .subscribe()
@@ -275,7 +309,16 @@ async fn clients(
     if let Some(trimmer) = trimmer {
         trimmer.stop().await?;
     }
+    stop.send_replace(true);
+    let changes = match operator {
+        Some(operator) => operator.await?,
+        None => Changes::default(),
+    };
+    let reach = Reach {
+        active: members(&reach, LOG).await?,
+        ..reach
+    };
     load.finish(&reach, &run).await?;
-    outcome.replace(Some(run.history.operations()));
+    outcome.replace(Some((run.history.operations(), changes)));
     Ok(())
 }
