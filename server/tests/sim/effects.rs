@@ -13,6 +13,9 @@ pub(crate) struct Effects {
     nodes: Vec<Option<Glance>>,
     purges: usize,
     installs: usize,
+    pauses: usize,
+    /// Nodes that led when they were paused, and led on when another one did already.
+    overtaken: usize,
     /// Nodes that have ended because they were removed.
     pub(crate) ended: usize,
 }
@@ -29,13 +32,19 @@ impl Effects {
     pub(crate) fn note(&mut self, seen: &[Option<Glance>]) {
         for (before, now) in self.nodes.iter_mut().zip(seen) {
             let Some(now) = *now else { continue };
-            if let Some(before) = before.replace(now)
-                && now.purged > before.purged
-            {
+            let Some(before) = before.replace(now) else {
+                continue;
+            };
+            if now.purged > before.purged {
                 self.purges += 1;
                 // It never had what it purged: a snapshot stands for it.
                 self.installs += usize::from(now.purged > before.last);
             }
+            self.pauses += usize::from(now.paused && !before.paused);
+            let others = seen.iter().flatten();
+            let mut later = others.filter(|other| other.leads && other.term > before.term);
+            let wakes = before.paused && !now.paused && before.leads;
+            self.overtaken += usize::from(wakes && later.next().is_some());
         }
     }
 }
@@ -45,9 +54,14 @@ impl fmt::Display for Effects {
         let Self {
             purges,
             installs,
+            pauses,
+            overtaken,
             ended,
             ..
         } = self;
-        write!(out, "purges {purges} installs {installs} ended {ended}")
+        write!(
+            out,
+            "purges {purges} installs {installs} pauses {pauses} overtaken {overtaken} ended {ended}"
+        )
     }
 }

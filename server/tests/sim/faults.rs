@@ -23,6 +23,10 @@ pub(crate) enum Step {
     Down(usize, Crash),
     /// It comes back.
     Up(usize),
+    /// Its process stands still...
+    Pause(usize),
+    /// ...and goes on.
+    Resume(usize),
     /// Nothing gets from one host to the other.
     Cut(String, String),
     /// What is sent from one host to the other is lost.
@@ -125,7 +129,8 @@ impl Faults {
         let links = links.map(|(from, to)| Step::Join(from, to));
         let up = self.down.iter().copied().map(Step::Up);
         let fast = (0..self.nodes).map(|number| Step::Disk(number, Disk::Fast));
-        links.chain(up).chain(fast).collect()
+        let awake = (0..self.nodes).map(Step::Resume);
+        links.chain(up).chain(awake).chain(fast).collect()
     }
 
     /// Does it: `false` when there was nothing to do.
@@ -148,6 +153,14 @@ impl Faults {
                     return false;
                 }
                 sim.bounce(name(*number));
+            }
+            Step::Pause(number) | Step::Resume(number) => {
+                let pauses = *step == Step::Pause(*number);
+                let machine = &machines[*number];
+                if self.down.contains(number) || machine.is_paused() == pauses {
+                    return false;
+                }
+                machine.set_paused(pauses);
             }
             Step::Cut(a, b) => {
                 if !self.spoil(a, b, Wrong::Cut) {
@@ -238,7 +251,7 @@ impl Faults {
 
     fn choose(&mut self, ms: u64, machines: &[Rc<Machine>]) {
         let node = self.node(machines);
-        match self.rng.random_range(0..if self.trims { 16 } else { 12 }) {
+        match self.rng.random_range(0..if self.trims { 19 } else { 15 }) {
             0..=2 => self.crash(ms, &[node]),
             3 => {
                 let mut all: Vec<usize> = (0..self.nodes).collect();
@@ -277,7 +290,12 @@ impl Faults {
                 };
                 self.link(ms, step, (name(node), CLIENTS.to_owned()));
             }
-            12..=15 => {
+            12..=14 => {
+                // Who stands still as the leader wakes up with what it believed.
+                let leads = leader(machines).filter(|_| self.rng.random());
+                self.pause(ms, leads.unwrap_or(node));
+            }
+            15..=18 => {
                 // Long enough for what it lacks to be purged.
                 let how = self.how();
                 let until = ms + self.rng.random_range(2_000..6_000);
@@ -300,6 +318,13 @@ impl Faults {
             self.plan(at, Step::Down(*number, how));
             self.plan(until, Step::Up(*number));
         }
+    }
+
+    /// An election takes 500 ms and more.
+    fn pause(&mut self, ms: u64, node: usize) {
+        let until = ms + self.rng.random_range(300..4_000);
+        self.plan(ms, Step::Pause(node));
+        self.plan(until, Step::Resume(node));
     }
 
     /// Something is wrong between a node and all others.

@@ -60,6 +60,7 @@ pub(crate) struct Glance {
     pub(crate) applied: u64,
     pub(crate) purged: u64,
     pub(crate) chain_crc: u32,
+    pub(crate) paused: bool,
 }
 
 impl Invariants {
@@ -92,7 +93,7 @@ impl Invariants {
             self.leads(&machines[number], group)?;
             self.committed(number, group)?;
             purged_at_a_snapshot(number, group)?;
-            Ok(Some(glance(group)))
+            Ok(Some(glance(&machines[number], group)))
         });
         glances.collect()
     }
@@ -188,7 +189,7 @@ fn index(id: Option<EntryId>) -> u64 {
     id.map_or(0, |id| id.index)
 }
 
-fn glance(group: &Group) -> Glance {
+fn glance(machine: &Machine, group: &Group) -> Glance {
     let state = group.log().state();
     Glance {
         term: group.term(),
@@ -198,6 +199,7 @@ fn glance(group: &Group) -> Glance {
         applied: group.applied().index(),
         purged: index(state.purged),
         chain_crc: state.chain_crc,
+        paused: machine.is_paused(),
     }
 }
 

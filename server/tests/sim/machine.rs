@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use anyhow::Result;
 use inkstone_net::Dial;
 use inkstone_server::blocking::Offload;
 use inkstone_server::clock::Clock;
@@ -31,7 +33,9 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::network::{self, CLIENT_PORT, PEER_PORT, Port};
+use crate::network::{CLIENT_PORT, PEER_PORT};
+use crate::process::Process;
+use crate::sockets::{Sockets, sockets};
 
 const CLUSTER: [u8; 16] = [7; 16];
 /// Small, so that segments are sealed while a run lasts.
@@ -44,6 +48,9 @@ const TIMINGS: Timings = Timings {
 const CONNECTIONS_MAX: usize = 256;
 /// Often, so that segments go while a run lasts.
 const RETENTION_EVERY: Duration = Duration::from_millis(250);
+
+/// What a machine does at a time.
+const TICK: Duration = Duration::from_millis(1);
 
 /// How long a disk takes before it is done with what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +99,12 @@ pub(crate) struct Machine {
     starts: Cell<u64>,
     just_kept: Cell<Option<(u64, Sent)>>,
     removed: Cell<bool>,
+    /// Of the process that is about to start.
+    sockets: RefCell<Option<Sockets>>,
+    process: RefCell<Option<Process>>,
+    paused: Cell<bool>,
+    /// What its clock shows.
+    wall: &'static AtomicI64,
 }
 
 /// What runs on it.
@@ -138,6 +151,10 @@ impl Machine {
             starts: Cell::new(0),
             just_kept: Cell::new(None),
             removed: Cell::new(false),
+            sockets: RefCell::default(),
+            process: RefCell::default(),
+            paused: Cell::new(false),
+            wall: Box::leak(Box::default()),
         }
     }
 
@@ -164,6 +181,9 @@ impl Machine {
     /// Its power fails, or its process is killed. The caller ends what runs on its turmoil host: nothing of what this does
     /// to the disk in its last moment was ever answered.
     pub(crate) fn crash(&self, how: Crash) {
+        self.paused.set(false);
+        self.sockets.take();
+        let process = self.process.take();
         let Some(mut running) = self.running.take() else {
             return;
         };
@@ -181,6 +201,7 @@ impl Machine {
             Crash::PowerLoss => power_loss(rng),
         };
         self.disk.replace(journal.crash(reached).image(&policy));
+        drop(process);
     }
 
     /// The snapshot that its disk has just got; what it stands for is still there, and about to go.
@@ -240,8 +261,41 @@ impl Machine {
         })
     }
 
+    /// Starts the machine: what runs on its turmoil host.
+    pub(crate) async fn boot(self: Rc<Self>) -> turmoil::Result {
+        let (kernel, sockets) = sockets();
+        self.sockets.replace(Some(sockets));
+        kernel.run().await
+    }
+
+    /// A millisecond in the life of its process, at that time since the simulation began.
+    pub(crate) fn step(self: &Rc<Self>, now: Duration) -> Result<()> {
+        let nanos = i64::try_from(now.as_nanos())?;
+        self.wall.store(nanos, Ordering::Relaxed);
+        if let Some(sockets) = self.sockets.take() {
+            let main = Process::start(Rc::clone(self).run(sockets))?;
+            self.process.replace(Some(main));
+        }
+        match self.process.borrow_mut().as_mut() {
+            Some(process) if self.paused.get() => process.stand_still(TICK),
+            Some(process) => process.run_for(TICK)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Has its process stand still, or go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.set(paused);
+    }
+
+    /// Whether its process stands still.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.get()
+    }
+
     /// Runs the server's code until it fails or the machine crashes.
-    pub(crate) async fn run(self: Rc<Self>) -> turmoil::Result {
+    async fn run(self: Rc<Self>, sockets: Sockets) -> turmoil::Result {
         self.starts.set(self.starts.get() + 1);
         self.just_kept.set(None);
         self.removed.set(false);
@@ -258,7 +312,12 @@ impl Machine {
                 sleep(writing.pause()).await;
             }
         });
-        let clock = Clock::system();
+        let clock = Clock::showing(self.wall);
+        let Sockets {
+            clients: client_port,
+            peers: peer_port,
+            dial,
+        } = sockets;
         let group = Group::open(GroupOptions {
             log,
             node_id: id(self.number),
@@ -269,7 +328,7 @@ impl Machine {
             repairs: Repairs::default(),
             surroundings: Surroundings {
                 offload: Offload::InPlace,
-                dial: Dial::through(network::connect),
+                dial: dial.clone(),
             },
         })
         .await?;
@@ -277,19 +336,14 @@ impl Machine {
             running.group = Some(group.clone());
         }
         let (_stopping, stop) = watch::channel(false);
-        let discovery = self.discovery(clock);
-        let services = self.services(&group, discovery.clone(), stop.clone());
+        let discovery = self.discovery(clock, dial);
+        let services = self.services((&group, clock), discovery.clone(), stop.clone());
         let retaining = keep_within_retention(group.clone(), RETENTION_EVERY, stop.clone());
         let peers = PeerService::new(discovery.clone());
         peers.serve(services.clone());
-        let peers = serve_peers(peers, Port::bind(PEER_PORT).await?, clock, stop.clone());
-        let (clients, _health) = serve_clients(
-            &services,
-            Port::bind(CLIENT_PORT).await?,
-            CONNECTIONS_MAX,
-            stop.clone(),
-        )
-        .await;
+        let peers = serve_peers(peers, peer_port, clock, stop.clone());
+        let (clients, _health) =
+            serve_clients(&services, client_port, CONNECTIONS_MAX, stop.clone()).await;
         let founders = self.nodes.founders;
         if self.number < founders && !group.is_initialized().await? {
             let members: BTreeMap<_, _> = (0..founders).map(|n| (id(n), member(n))).collect();
@@ -312,7 +366,7 @@ impl Machine {
         }
     }
 
-    fn discovery(&self, clock: Clock) -> Discovery {
+    fn discovery(&self, clock: Clock, dial: Dial) -> Discovery {
         let Member {
             client_address,
             peer_address,
@@ -323,13 +377,12 @@ impl Machine {
             peer_address,
         };
         let seeds = (0..self.nodes.all).map(|other| member(other).peer_address);
-        Discovery::new(me, CLUSTER, self.nodes.founders, seeds.collect(), clock)
-            .dialing(Dial::through(network::connect))
+        Discovery::new(me, CLUSTER, self.nodes.founders, seeds.collect(), clock).dialing(dial)
     }
 
     fn services(
         &self,
-        group: &Group,
+        (group, clock): (&Group, Clock),
         discovery: Discovery,
         stop: watch::Receiver<bool>,
     ) -> Services {
@@ -341,15 +394,7 @@ impl Machine {
         };
         let pool = || Offload::InPlace.pool(8, 1_024);
         let dir = PathBuf::from("data");
-        Services::new(
-            group.clone(),
-            beside,
-            Clock::system(),
-            pool(),
-            pool(),
-            dir,
-            stop,
-        )
+        Services::new(group.clone(), beside, clock, pool(), pool(), dir, stop)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The server's own code, whole clusters of it, in a simulation in which a seed decides everything: what the network
 //! delivers when, when disks are done, who crashes with what of it on the disk, and what clients do meanwhile. In most runs
 //! the log is trimmed while it grows, so that nodes which were away come back by a snapshot; in every other one an operator
-//! changes who takes part and who leads.
+//! changes who takes part and who leads. Processes also stand still for a while, and wake up with what they believed.
 //!
-//! Read `simulation` (a run), `machine` (a disk and what runs on it), `faults`, `operator`, `effects` (what became of
+//! Read `simulation` (a run), `machine` (a disk and what runs on it), `process` and `sockets` (how it runs, and stands still), `faults`, `operator`, `effects` (what became of
 //! them), `invariants`, `states`, `quorums`. The clients and the checkers
 //! are those of `jepsen`. A run has a process of its own, because tokio, hash maps and openraft take their randomness from
 //! the process: there a generator with the run's seed stands in its place, and turmoil's time in that of the clocks.
@@ -22,8 +22,10 @@ mod invariants;
 mod machine;
 mod network;
 mod operator;
+mod process;
 mod quorums;
 mod simulation;
+mod sockets;
 mod states;
 mod trace;
 

@@ -20,6 +20,7 @@ use inkstone_jepsen::reach::Reach;
 use inkstone_jepsen::report;
 use inkstone_jepsen::workload::{AppendersOptions, Load, Run, Trimmer, TrimmerOptions};
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -149,6 +150,9 @@ struct World<'a> {
     invariants: Invariants,
     glances: Vec<Option<Glance>>,
     effects: Effects,
+    /// In which the machines take their turns.
+    order: Vec<usize>,
+    rng: StdRng,
     trace: Trace,
 }
 
@@ -202,7 +206,7 @@ impl World<'_> {
             .collect();
         for machine in &machines {
             let machine = Rc::clone(machine);
-            sim.host(name(machine.number), move || Rc::clone(&machine).run());
+            sim.host(name(machine.number), move || Rc::clone(&machine).boot());
         }
         let stage = watch::Sender::new(Stage::Starting);
         let work = clients((seed, nodes), shape, stage.clone(), outcome);
@@ -216,6 +220,8 @@ impl World<'_> {
             invariants: Invariants::default(),
             glances: vec![None; nodes.all],
             effects: Effects::of(nodes.all),
+            order: (0..nodes.all).collect(),
+            rng: StdRng::seed_from_u64(seed.rotate_left(47)),
             trace: Trace::new(settings.trace.as_deref())?,
         })
     }
@@ -228,6 +234,11 @@ impl World<'_> {
             }
         }
         self.end_removed(ms)?;
+        let now = self.sim.elapsed();
+        self.order.shuffle(&mut self.rng);
+        for number in self.order.clone() {
+            self.machines[number].step(now)?;
+        }
         let ended = self.sim.step().map_err(|error| anyhow!("{error}"))?;
         let seen = self.invariants.look(&self.machines)?;
         for (number, (before, now)) in self.glances.iter().zip(&seen).enumerate() {
