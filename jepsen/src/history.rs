@@ -128,7 +128,7 @@ pub enum Outcome {
     Records {
         /// In the order in which they came.
         records: Vec<Seen>,
-        /// What the answer says was trimmed.
+        /// What the answer says was trimmed; never two with nothing between them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gaps: Vec<Gap>,
         /// Where it stopped.

@@ -60,10 +60,9 @@ pub(super) async fn read(client: &Client, options: ReadOptions) -> Result<Result
                 offset: record.offset,
                 id: payload::decode(&record.body),
             })),
-            Ok(ReadEvent::Gap(gap)) if gap.reason == GapReason::Trimmed => gaps.push(Gap {
-                from: gap.from,
-                to: gap.to,
-            }),
+            Ok(ReadEvent::Gap(gap)) if gap.reason == GapReason::Trimmed => {
+                pass_over(&mut gaps, gap.from, gap.to);
+            }
             Ok(ReadEvent::Gap(gap)) => bail!("a read skips {gap:?}"),
             Ok(_) => {}
             Err(error) => return Ok(Err(error)),
@@ -74,4 +73,12 @@ pub(super) async fn read(client: &Client, options: ReadOptions) -> Result<Result
         gaps,
         end: End::Tail,
     }))
+}
+
+/// Notes a gap: two with nothing between them are one, as of a node that learns of a trim while it is read.
+fn pass_over(gaps: &mut Vec<Gap>, from: u64, to: u64) {
+    match gaps.last_mut() {
+        Some(last) if last.to == from => last.to = to,
+        _ => gaps.push(Gap { from, to }),
+    }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Effects {
     purges: usize,
     installs: usize,
     pauses: usize,
+    /// Leaders whose clock was set.
+    clocks: usize,
     /// Nodes that led when they were paused, and led on when another one did already.
     overtaken: usize,
     /// Nodes that have ended because they were removed.
@@ -40,6 +42,7 @@ impl Effects {
                 // It never had what it purged: a snapshot stands for it.
                 self.installs += usize::from(now.purged > before.last);
             }
+            self.clocks += usize::from(now.leads && now.clock_ahead != before.clock_ahead);
             self.pauses += usize::from(now.paused && !before.paused);
             let others = seen.iter().flatten();
             let mut later = others.filter(|other| other.leads && other.term > before.term);
@@ -56,12 +59,13 @@ impl fmt::Display for Effects {
             installs,
             pauses,
             overtaken,
+            clocks,
             ended,
             ..
         } = self;
         write!(
             out,
-            "purges {purges} installs {installs} pauses {pauses} overtaken {overtaken} ended {ended}"
+            "purges {purges} installs {installs} pauses {pauses} overtaken {overtaken} clocks {clocks} ended {ended}"
         )
     }
 }

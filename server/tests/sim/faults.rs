@@ -16,6 +16,8 @@ use crate::invariants::leader;
 use crate::machine::{Crash, Disk, Machine, Sent, name};
 use crate::simulation::CLIENTS;
 
+const HOUR_MS: i64 = 3_600_000;
+
 /// Something that is done to the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -27,6 +29,8 @@ pub(crate) enum Step {
     Pause(usize),
     /// ...and goes on.
     Resume(usize),
+    /// Its clock is set so many milliseconds ahead of what it is, or back.
+    Clock(usize, i64),
     /// Nothing gets from one host to the other.
     Cut(String, String),
     /// What is sent from one host to the other is lost.
@@ -162,6 +166,7 @@ impl Faults {
                 }
                 machine.set_paused(pauses);
             }
+            Step::Clock(number, ahead) => machines[*number].set_clock(*ahead),
             Step::Cut(a, b) => {
                 if !self.spoil(a, b, Wrong::Cut) {
                     return false;
@@ -251,7 +256,7 @@ impl Faults {
 
     fn choose(&mut self, ms: u64, machines: &[Rc<Machine>]) {
         let node = self.node(machines);
-        match self.rng.random_range(0..if self.trims { 19 } else { 15 }) {
+        match self.rng.random_range(0..if self.trims { 21 } else { 17 }) {
             0..=2 => self.crash(ms, &[node]),
             3 => {
                 let mut all: Vec<usize> = (0..self.nodes).collect();
@@ -295,7 +300,11 @@ impl Faults {
                 let leads = leader(machines).filter(|_| self.rng.random());
                 self.pause(ms, leads.unwrap_or(node));
             }
-            15..=18 => {
+            15 | 16 => {
+                let ahead = self.ahead();
+                self.plan(ms, Step::Clock(node, ahead));
+            }
+            17..=20 => {
                 // Long enough for what it lacks to be purged.
                 let how = self.how();
                 let until = ms + self.rng.random_range(2_000..6_000);
@@ -318,6 +327,16 @@ impl Faults {
             self.plan(at, Step::Down(*number, how));
             self.plan(until, Step::Up(*number));
         }
+    }
+
+    /// How far a clock is off: by what a clock may be set by, by an hour or more, or by more than a producer is remembered.
+    fn ahead(&mut self) -> i64 {
+        let ahead = match self.rng.random_range(0..3) {
+            0 => self.rng.random_range(1..60_000),
+            1 => self.rng.random_range(60_000..12 * HOUR_MS),
+            _ => self.rng.random_range(24 * HOUR_MS..48 * HOUR_MS),
+        };
+        if self.rng.random() { ahead } else { -ahead }
     }
 
     /// An election takes 500 ms and more.

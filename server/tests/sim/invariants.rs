@@ -61,6 +61,7 @@ pub(crate) struct Glance {
     pub(crate) purged: u64,
     pub(crate) chain_crc: u32,
     pub(crate) paused: bool,
+    pub(crate) clock_ahead: i64,
 }
 
 impl Invariants {
@@ -200,6 +201,7 @@ fn glance(machine: &Machine, group: &Group) -> Glance {
         purged: index(state.purged),
         chain_crc: state.chain_crc,
         paused: machine.is_paused(),
+        clock_ahead: machine.clock_ahead(),
     }
 }
 

@@ -49,6 +49,8 @@ const CONNECTIONS_MAX: usize = 256;
 /// Often, so that segments go while a run lasts.
 const RETENTION_EVERY: Duration = Duration::from_millis(250);
 
+/// When a simulation begins: milliseconds since the Unix epoch.
+const EPOCH_MS: i64 = 1_800_000_000_000;
 /// What a machine does at a time.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -105,6 +107,8 @@ pub(crate) struct Machine {
     paused: Cell<bool>,
     /// What its clock shows.
     wall: &'static AtomicI64,
+    /// How far it is ahead: milliseconds.
+    clock_ahead: Cell<i64>,
 }
 
 /// What runs on it.
@@ -155,6 +159,7 @@ impl Machine {
             process: RefCell::default(),
             paused: Cell::new(false),
             wall: Box::leak(Box::default()),
+            clock_ahead: Cell::new(0),
         }
     }
 
@@ -270,8 +275,8 @@ impl Machine {
 
     /// A millisecond in the life of its process, at that time since the simulation began.
     pub(crate) fn step(self: &Rc<Self>, now: Duration) -> Result<()> {
-        let nanos = i64::try_from(now.as_nanos())?;
-        self.wall.store(nanos, Ordering::Relaxed);
+        let now = EPOCH_MS + i64::try_from(now.as_millis())? + self.clock_ahead.get();
+        self.wall.store(now * 1_000_000, Ordering::Relaxed);
         if let Some(sockets) = self.sockets.take() {
             let main = Process::start(Rc::clone(self).run(sockets))?;
             self.process.replace(Some(main));
@@ -282,6 +287,16 @@ impl Machine {
             None => {}
         }
         Ok(())
+    }
+
+    /// Sets its clock so many milliseconds ahead of what it is, or back.
+    pub(crate) fn set_clock(&self, ahead: i64) {
+        self.clock_ahead.set(ahead);
+    }
+
+    /// How far its clock is ahead: milliseconds.
+    pub(crate) fn clock_ahead(&self) -> i64 {
+        self.clock_ahead.get()
     }
 
     /// Has its process stand still, or go on.

@@ -1,11 +1,12 @@
 //! The server's own code, whole clusters of it, in a simulation in which a seed decides everything: what the network
 //! delivers when, when disks are done, who crashes with what of it on the disk, and what clients do meanwhile. In most runs
 //! the log is trimmed while it grows, so that nodes which were away come back by a snapshot; in every other one an operator
-//! changes who takes part and who leads. Processes also stand still for a while, and wake up with what they believed.
+//! changes who takes part and who leads. Processes also stand still for a while, and wake up with
+//! what they believed; clocks are set ahead and back.
 //!
-//! Read `simulation` (a run), `machine` (a disk and what runs on it), `process` and `sockets` (how it runs, and stands still), `faults`, `operator`, `effects` (what became of
-//! them), `invariants`, `states`, `quorums`. The clients and the checkers
-//! are those of `jepsen`. A run has a process of its own, because tokio, hash maps and openraft take their randomness from
+//! Read `simulation` (a run), `machine` (a disk and what runs on it), `process` and `sockets` (how it runs, and stands
+//! still), `faults`, `operator`, `effects` (what became of them), `invariants`, `states`, `quorums`. The clients and the
+//! checkers are those of `jepsen`. A run has a process of its own, because tokio, hash maps and openraft take their randomness from
 //! the process: there a generator with the run's seed stands in its place, and turmoil's time in that of the clocks.
 //! For the same reason this target has no harness: whoever waits for a time in it never stops to.
 //!

@@ -2,6 +2,7 @@
 //!
 //! - *One state*: at one index every node's state is the same: which logs there are, where each begins and ends.
 //! - *Applied rises*: while a node runs, what it has applied does not become less.
+//! - *Time never falls*: of what a log got later no append time is earlier, whoever led, and whatever its clock showed.
 //! - *Purged was trimmed*: a node has purged nothing that holds a record at or above the first offset of its log, by any
 //!   trim that took effect on any node.
 //!
@@ -59,12 +60,28 @@ impl States {
             let first = self.first.entry(log.id.0).or_default();
             *first = log.first_offset.max(*first);
         }
+        self.time_never_falls(number, applied, &logs)?;
         let known = self.at.entry(applied).or_insert_with(|| logs.clone());
         ensure!(
             *known == logs,
             "one state: at {applied} {} has {logs:?}, and {known:?} was seen there",
             name(number)
         );
+        Ok(())
+    }
+
+    fn time_never_falls(&self, number: usize, applied: u64, logs: &[LogInfo]) -> Result<()> {
+        let Some((index, before)) = self.at.range(..applied).next_back() else {
+            return Ok(());
+        };
+        for log in before {
+            let now = logs.iter().find(|now| now.id == log.id);
+            ensure!(
+                now.is_none_or(|now| now.last_append_time >= log.last_append_time),
+                "time never falls: at {applied} {} has {now:?}, and {log:?} was seen at {index}",
+                name(number)
+            );
+        }
         Ok(())
     }
 
