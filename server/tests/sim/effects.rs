@@ -2,6 +2,7 @@
 //!
 //! Promises: counts what was seen on the nodes, not what was meant to be done to them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::invariants::Glance;
@@ -16,6 +17,8 @@ pub(crate) struct Effects {
     pauses: usize,
     /// Leaders whose clock was set.
     clocks: usize,
+    /// Of those that ran: the node, and the term in which it led on when another one led in a later term.
+    deceived: BTreeSet<(usize, u64)>,
     /// Nodes that led when they were paused, and led on when another one did already.
     overtaken: usize,
     /// Nodes that have ended because they were removed.
@@ -32,8 +35,15 @@ impl Effects {
 
     /// What the nodes look like now.
     pub(crate) fn note(&mut self, seen: &[Option<Glance>]) {
-        for (before, now) in self.nodes.iter_mut().zip(seen) {
+        for (number, (before, now)) in self.nodes.iter_mut().zip(seen).enumerate() {
             let Some(now) = *now else { continue };
+            let is_overtaken = |one: Glance| {
+                let mut others = seen.iter().flatten();
+                one.leads && others.any(|other| other.leads && other.term > one.term)
+            };
+            if is_overtaken(now) && !now.paused {
+                self.deceived.insert((number, now.term));
+            }
             let Some(before) = before.replace(now) else {
                 continue;
             };
@@ -44,10 +54,8 @@ impl Effects {
             }
             self.clocks += usize::from(now.leads && now.clock_ahead != before.clock_ahead);
             self.pauses += usize::from(now.paused && !before.paused);
-            let others = seen.iter().flatten();
-            let mut later = others.filter(|other| other.leads && other.term > before.term);
-            let wakes = before.paused && !now.paused && before.leads;
-            self.overtaken += usize::from(wakes && later.next().is_some());
+            let wakes = before.paused && !now.paused;
+            self.overtaken += usize::from(wakes && is_overtaken(before));
         }
     }
 }
@@ -59,13 +67,15 @@ impl fmt::Display for Effects {
             installs,
             pauses,
             overtaken,
+            deceived,
             clocks,
             ended,
             ..
         } = self;
         write!(
             out,
-            "purges {purges} installs {installs} pauses {pauses} overtaken {overtaken} clocks {clocks} ended {ended}"
+            "purges {purges} installs {installs} pauses {pauses} overtaken {overtaken} deceived {} clocks {clocks} ended {ended}",
+            deceived.len()
         )
     }
 }

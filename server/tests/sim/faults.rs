@@ -31,6 +31,8 @@ pub(crate) enum Step {
     Resume(usize),
     /// Its clock is set so many milliseconds ahead of what it is, or back.
     Clock(usize, i64),
+    /// Of so many milliseconds one passes for its process.
+    Pace(usize, u64),
     /// Nothing gets from one host to the other.
     Cut(String, String),
     /// What is sent from one host to the other is lost.
@@ -132,7 +134,8 @@ impl Faults {
         let links = self.wrong.keys().cloned();
         let links = links.map(|(from, to)| Step::Join(from, to));
         let up = self.down.iter().copied().map(Step::Up);
-        let fast = (0..self.nodes).map(|number| Step::Disk(number, Disk::Fast));
+        let fast = (0..self.nodes)
+            .flat_map(|number| [Step::Disk(number, Disk::Fast), Step::Pace(number, 1)]);
         let awake = (0..self.nodes).map(Step::Resume);
         links.chain(up).chain(awake).chain(fast).collect()
     }
@@ -166,6 +169,7 @@ impl Faults {
                 }
                 machine.set_paused(pauses);
             }
+            Step::Pace(number, pace) => machines[*number].set_pace(*pace),
             Step::Clock(number, ahead) => machines[*number].set_clock(*ahead),
             Step::Cut(a, b) => {
                 if !self.spoil(a, b, Wrong::Cut) {
@@ -256,7 +260,7 @@ impl Faults {
 
     fn choose(&mut self, ms: u64, machines: &[Rc<Machine>]) {
         let node = self.node(machines);
-        match self.rng.random_range(0..if self.trims { 21 } else { 17 }) {
+        match self.rng.random_range(0..if self.trims { 24 } else { 20 }) {
             0..=2 => self.crash(ms, &[node]),
             3 => {
                 let mut all: Vec<usize> = (0..self.nodes).collect();
@@ -304,13 +308,8 @@ impl Faults {
                 let ahead = self.ahead();
                 self.plan(ms, Step::Clock(node, ahead));
             }
-            17..=20 => {
-                // Long enough for what it lacks to be purged.
-                let how = self.how();
-                let until = ms + self.rng.random_range(2_000..6_000);
-                self.plan(ms, Step::Down(node, how));
-                self.plan(until, Step::Up(node));
-            }
+            17..=19 => self.deceive(ms, leader(machines).unwrap_or(node)),
+            20..=23 => self.absent(ms, node),
             _ => {
                 let slow = Disk::Slow(self.rng.random_range(20..1_200));
                 let until = ms + self.rng.random_range(200..4_000);
@@ -337,6 +336,23 @@ impl Faults {
             _ => self.rng.random_range(24 * HOUR_MS..48 * HOUR_MS),
         };
         if self.rng.random() { ahead } else { -ahead }
+    }
+
+    /// A leader whose time is slow, and that hears nobody, believes for longer than others wait that it is followed.
+    fn deceive(&mut self, ms: u64, node: usize) {
+        let until = ms + self.rng.random_range(2_000..5_000);
+        let pace = self.rng.random_range(3..16);
+        self.plan(ms, Step::Pace(node, pace));
+        self.plan(until, Step::Pace(node, 1));
+        self.isolate(ms, node, Step::Cut);
+    }
+
+    /// Long enough for what it lacks to be purged.
+    fn absent(&mut self, ms: u64, node: usize) {
+        let how = self.how();
+        let until = ms + self.rng.random_range(2_000..6_000);
+        self.plan(ms, Step::Down(node, how));
+        self.plan(until, Step::Up(node));
     }
 
     /// An election takes 500 ms and more.

@@ -105,6 +105,8 @@ pub(crate) struct Machine {
     sockets: RefCell<Option<Sockets>>,
     process: RefCell<Option<Process>>,
     paused: Cell<bool>,
+    /// Of so many milliseconds one passes for its process.
+    pace: Cell<u64>,
     /// What its clock shows.
     wall: &'static AtomicI64,
     /// How far it is ahead: milliseconds.
@@ -158,6 +160,7 @@ impl Machine {
             sockets: RefCell::default(),
             process: RefCell::default(),
             paused: Cell::new(false),
+            pace: Cell::new(1),
             wall: Box::leak(Box::default()),
             clock_ahead: Cell::new(0),
         }
@@ -275,6 +278,7 @@ impl Machine {
 
     /// A millisecond in the life of its process, at that time since the simulation began.
     pub(crate) fn step(self: &Rc<Self>, now: Duration) -> Result<()> {
+        let passes = u64::try_from(now.as_millis())?.is_multiple_of(self.pace.get());
         let now = EPOCH_MS + i64::try_from(now.as_millis())? + self.clock_ahead.get();
         self.wall.store(now * 1_000_000, Ordering::Relaxed);
         if let Some(sockets) = self.sockets.take() {
@@ -283,8 +287,8 @@ impl Machine {
         }
         match self.process.borrow_mut().as_mut() {
             Some(process) if self.paused.get() => process.stand_still(TICK),
-            Some(process) => process.run_for(TICK)?,
-            None => {}
+            Some(process) if passes => process.run_for(TICK)?,
+            Some(_) | None => {}
         }
         Ok(())
     }
@@ -297,6 +301,12 @@ impl Machine {
     /// How far its clock is ahead: milliseconds.
     pub(crate) fn clock_ahead(&self) -> i64 {
         self.clock_ahead.get()
+    }
+
+    /// From here on one in so many milliseconds passes for its process: its timers, and whatever it measures time by, are that
+    /// slow.
+    pub(crate) fn set_pace(&self, pace: u64) {
+        self.pace.set(pace);
     }
 
     /// Has its process stand still, or go on.
@@ -352,7 +362,7 @@ impl Machine {
         }
         let (_stopping, stop) = watch::channel(false);
         let discovery = self.discovery(clock, dial);
-        let services = self.services((&group, clock), discovery.clone(), stop.clone());
+        let services = services((&group, clock), discovery.clone(), stop.clone());
         let retaining = keep_within_retention(group.clone(), RETENTION_EVERY, stop.clone());
         let peers = PeerService::new(discovery.clone());
         peers.serve(services.clone());
@@ -394,23 +404,22 @@ impl Machine {
         let seeds = (0..self.nodes.all).map(|other| member(other).peer_address);
         Discovery::new(me, CLUSTER, self.nodes.founders, seeds.collect(), clock).dialing(dial)
     }
+}
 
-    fn services(
-        &self,
-        (group, clock): (&Group, Clock),
-        discovery: Discovery,
-        stop: watch::Receiver<bool>,
-    ) -> Services {
-        let beside = Beside {
-            indexer: Indexer::off(),
-            scrub: Scrub::off(),
-            discovery,
-            repairs: Repairs::default(),
-        };
-        let pool = || Offload::InPlace.pool(8, 1_024);
-        let dir = PathBuf::from("data");
-        Services::new(group.clone(), beside, clock, pool(), pool(), dir, stop)
-    }
+fn services(
+    (group, clock): (&Group, Clock),
+    discovery: Discovery,
+    stop: watch::Receiver<bool>,
+) -> Services {
+    let beside = Beside {
+        indexer: Indexer::off(),
+        scrub: Scrub::off(),
+        discovery,
+        repairs: Repairs::default(),
+    };
+    let pool = || Offload::InPlace.pool(8, 1_024);
+    let dir = PathBuf::from("data");
+    Services::new(group.clone(), beside, clock, pool(), pool(), dir, stop)
 }
 
 fn power_loss(rng: &mut StdRng) -> Policy {

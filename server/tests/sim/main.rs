@@ -2,7 +2,7 @@
 //! delivers when, when disks are done, who crashes with what of it on the disk, and what clients do meanwhile. In most runs
 //! the log is trimmed while it grows, so that nodes which were away come back by a snapshot; in every other one an operator
 //! changes who takes part and who leads. Processes also stand still for a while, and wake up with
-//! what they believed; clocks are set ahead and back.
+//! what they believed; clocks are set ahead and back, and run slow.
 //!
 //! Read `simulation` (a run), `machine` (a disk and what runs on it), `process` and `sockets` (how it runs, and stands
 //! still), `faults`, `operator`, `effects` (what became of them), `invariants`, `states`, `quorums`. The clients and the

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{advance, sleep};
 
 /// A process that was started. To be run, and dropped, where no other runtime is.
@@ -27,7 +27,7 @@ impl Process {
         let mut runtime = Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build()?;
         let local = LocalSet::new();
-        let main = runtime.block_on(local.run_until(async { spawn_local(main) }));
+        let main = local.spawn_local(main);
         Ok(Self {
             local,
             runtime,
