@@ -58,6 +58,11 @@ pub enum Call {
         /// How current.
         level: Level,
     },
+    /// The removal of all records below an offset.
+    Trim {
+        /// The offset.
+        before: u64,
+    },
     /// Everything, from one node, after all faults were healed and all appends had ended.
     FinalRead,
     /// How far one node's disk is and what its chain crc is there, after everything that it holds was committed. It is
@@ -84,6 +89,22 @@ pub struct Seen {
     pub id: Option<PayloadId>,
 }
 
+/// Offsets that an answer passes over because they were trimmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first one.
+    pub from: u64,
+    /// The offset behind the last one.
+    pub to: u64,
+}
+
+impl Gap {
+    /// Whether the answer passes over this one.
+    pub fn contains(&self, offset: u64) -> bool {
+        (self.from..self.to).contains(&offset)
+    }
+}
+
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,8 +128,16 @@ pub enum Outcome {
     Records {
         /// In the order in which they came.
         records: Vec<Seen>,
+        /// What the answer says was trimmed; never two with nothing between them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gaps: Vec<Gap>,
         /// Where it stopped.
         end: End,
+    },
+    /// The answer to a trim.
+    Trimmed {
+        /// The first offset that the log has then.
+        first_offset: u64,
     },
     /// The answer to an append that was asked for again: its receipt is not known (any more).
     Forgotten {
@@ -318,6 +347,7 @@ mod tests {
             second,
             Outcome::Records {
                 records,
+                gaps: Vec::new(),
                 end: End::Tail,
             },
         );

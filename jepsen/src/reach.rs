@@ -38,20 +38,25 @@ impl From<&Self> for Reach {
 impl Reach {
     /// A client that asks whoever can answer.
     pub fn client(&self) -> Result<Client> {
-        self.any().timeout(PATIENCE).build()
+        self.client_within(PATIENCE)
+    }
+
+    /// A client that asks whoever can answer, and gives up after `timeout`.
+    pub fn client_within(&self, timeout: Duration) -> Result<Client> {
+        let active = self.active.iter();
+        let active = active.map(|node| self.addresses[*node].clone());
+        self.asking(active.collect()).timeout(timeout).build()
     }
 
     /// A client that asks this node only, and gives up after `timeout`.
     pub fn client_of(&self, node: usize, timeout: Duration) -> Result<Client> {
-        self.any()
+        self.asking(self.addresses.clone())
             .stick_to(self.addresses[node].clone())
             .timeout(timeout)
             .build()
     }
 
-    fn any(&self) -> ClientBuilder {
-        Client::builder()
-            .servers(self.addresses.clone())
-            .dial(self.dial.clone())
+    fn asking(&self, servers: Vec<String>) -> ClientBuilder {
+        Client::builder().servers(servers).dial(self.dial.clone())
     }
 }

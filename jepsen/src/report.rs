@@ -14,7 +14,7 @@ pub fn text(verdict: &Verdict) -> String {
     let mut text = format!(
         "appends: {} acknowledged ({} records), {} refused, {} unknown ({} of them conditional; {} took \
          effect)\n\
-         asked for again: {}, tails: {}, reads: {} ({} final), records read: {}, chain crcs: {}\n",
+         asked for again: {}, tails: {}, reads: {} ({} final), records read: {}, trims: {}, chain crcs: {}\n",
         counts.appends_acked,
         counts.records_acked,
         counts.appends_refused,
@@ -26,6 +26,7 @@ pub fn text(verdict: &Verdict) -> String {
         counts.reads,
         counts.final_reads,
         counts.records_read,
+        counts.trims,
         counts.chains,
     );
     if verdict.is_valid() {

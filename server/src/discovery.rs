@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use inkstone_net::Dial;
 use inkstone_proto::peer_v1::peer_client::PeerClient;
 use inkstone_proto::peer_v1::{HelloRequest, HelloResponse};
 use inkstone_proto::v1::NodeInfo;
@@ -65,6 +66,7 @@ pub struct Discovery {
     seeds: Vec<String>,
     clock: Clock,
     versions: Versions,
+    dial: Dial,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -130,6 +132,7 @@ impl Discovery {
             seeds,
             clock,
             versions: Versions::new(Spoken::own()),
+            dial: Dial::default(),
             shared: Arc::new(Mutex::new(shared)),
         }
     }
@@ -143,6 +146,12 @@ impl Discovery {
     #[must_use]
     pub fn speaking(self, versions: Versions) -> Self {
         Self { versions, ..self }
+    }
+
+    /// The same for a node that opens its connections in this way.
+    #[must_use]
+    pub fn dialing(self, dial: Dial) -> Self {
+        Self { dial, ..self }
     }
 
     /// The cluster that this node has come to be in.
@@ -254,7 +263,7 @@ impl Discovery {
         let targets = self
             .shared
             .lock()
-            .targets(&self.seeds, &self.me.peer_address);
+            .targets(&self.seeds, &self.me.peer_address, &self.dial);
         let asked = targets.len();
         let answers = targets.into_iter().map(|(address, client)| async move {
             let response = self.ask(client).await?;
@@ -278,7 +287,7 @@ impl Discovery {
             answers.iter().try_for_each(|it| self.check_version(it))?;
         }
         let mut shared = self.shared.lock();
-        shared.learn(&answers);
+        shared.learn(&answers, &self.dial);
         let own = Own {
             node: &self.me,
             expected: self.expected,
@@ -291,7 +300,8 @@ impl Discovery {
 
     /// Asks whoever is at that address; `None`: nobody answers as a node does.
     pub async fn hello(&self, address: &str) -> Option<HelloResponse> {
-        self.ask(PeerClient::new(connect_lazily(address))).await
+        self.ask(PeerClient::new(connect_lazily(&self.dial, address)))
+            .await
     }
 
     async fn ask(&self, mut client: PeerClient<Channel>) -> Option<HelloResponse> {
@@ -334,7 +344,7 @@ impl Shared {
         }
     }
 
-    fn learn(&mut self, answers: &[Answer]) {
+    fn learn(&mut self, answers: &[Answer], dial: &Dial) {
         for Answer { response, .. } in answers {
             if self.cluster_id != NO_CLUSTER
                 && cluster_from_wire(&response.cluster_id) == self.cluster_id
@@ -353,21 +363,26 @@ impl Shared {
             // Members, too: each of them must know who waits, and hear of a new address.
             for heard in response.seen.iter().chain(&response.members) {
                 if self.targets.len() < TARGETS_MAX {
-                    self.target(&heard.peer_address);
+                    self.target(&heard.peer_address, dial);
                 }
             }
         }
     }
 
-    fn target(&mut self, address: &str) {
+    fn target(&mut self, address: &str, dial: &Dial) {
         self.targets
             .entry(address.to_owned())
-            .or_insert_with(|| PeerClient::new(connect_lazily(address)));
+            .or_insert_with(|| PeerClient::new(connect_lazily(dial, address)));
     }
 
-    fn targets(&mut self, seeds: &[String], own: &str) -> Vec<(String, PeerClient<Channel>)> {
+    fn targets(
+        &mut self,
+        seeds: &[String],
+        own: &str,
+        dial: &Dial,
+    ) -> Vec<(String, PeerClient<Channel>)> {
         for seed in seeds {
-            self.target(seed);
+            self.target(seed, dial);
         }
         self.targets.remove(own);
         self.targets

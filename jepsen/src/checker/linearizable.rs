@@ -16,7 +16,7 @@
 //!
 //! A batch takes one layer, that of its first record: nothing lies between its records (`torn` checks that).
 //! Unseen *batches* of more than one record are counted but not placed when they fill holes, which can hide a
-//! violation, never invent one; a final read leaves no holes.
+//! violation, never invent one; a final read leaves no holes but where it says that something was trimmed.
 
 use std::collections::BTreeSet;
 
@@ -50,8 +50,13 @@ fn end_of(from: u64, outcome: &Outcome) -> Option<u64> {
     match outcome {
         Outcome::Records {
             records,
+            gaps,
             end: End::Tail,
-        } => Some(records.last().map_or(from, |last| last.offset + 1)),
+        } => {
+            let read = records.last().map_or(from, |last| last.offset + 1);
+            let passed_over = gaps.last().map_or(from, |gap| gap.to);
+            Some(read.max(passed_over))
+        }
         _ => None,
     }
 }
@@ -265,7 +270,7 @@ fn describe(operation: &Operation) -> String {
         call => format!("{call:?}"),
     };
     let outcome = match &operation.outcome {
-        Outcome::Records { records, end } => format!(
+        Outcome::Records { records, end, .. } => format!(
             "{} records up to offset {:?}, ended at {end:?}",
             records.len(),
             records.last().map(|last| last.offset),

@@ -1,4 +1,4 @@
-//! Lost: an acknowledged record that a final read, of any node, did not return.
+//! Lost: an acknowledged record that a final read, of any node, neither returned nor called trimmed.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,9 @@ use crate::history::{Call, Outcome};
 
 pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
     let mut anomalies = Vec::new();
-    for (node, records) in &observed.final_reads {
-        let present: HashSet<_> = records.iter().filter_map(|seen| seen.id).collect();
+    for read in &observed.final_reads {
+        let node = read.node;
+        let present: HashSet<_> = read.records.iter().filter_map(|seen| seen.id).collect();
         for operation in &observed.operations {
             let (Call::Append { ids, .. }, Outcome::Appended { first_offset }) =
                 (&operation.call, &operation.outcome)
@@ -18,8 +19,9 @@ pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
             };
             let missing: Vec<String> = ids
                 .iter()
-                .filter(|id| !present.contains(id))
-                .map(ToString::to_string)
+                .zip(*first_offset..)
+                .filter(|(id, offset)| !present.contains(id) && !read.was_trimmed(*offset))
+                .map(|(id, _)| id.to_string())
                 .collect();
             if !missing.is_empty() {
                 let witness = format!(

@@ -21,6 +21,7 @@ mod phantom;
 mod receipts;
 mod reordered;
 mod torn;
+mod trimmed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +60,8 @@ pub enum Property {
     ChainsDiffer,
     /// An offset below the tail that nothing can have filled.
     Hole,
+    /// Gone without having been trimmed, or trimmed and still there.
+    Overtrimmed,
     /// Real-time order was broken: a stale read, or an append ordered before one that had returned.
     NotLinearizable,
 }
@@ -80,6 +83,7 @@ impl fmt::Display for Property {
             Self::NodesDiffer => "nodes differ",
             Self::ChainsDiffer => "chains differ",
             Self::Hole => "hole",
+            Self::Overtrimmed => "overtrimmed",
             Self::NotLinearizable => "not linearizable",
         })
     }
@@ -113,6 +117,8 @@ pub struct Counts {
     pub appends_unknown_seen: usize,
     /// Acknowledged appends that were asked for again and answered.
     pub again: usize,
+    /// Trims that were acknowledged.
+    pub trims: usize,
     /// Nodes that said how far they are and what their chain crc is.
     pub chains: usize,
     /// Tail calls that were answered.
@@ -172,6 +178,7 @@ pub fn check(operations: &[Operation]) -> Verdict {
             order::check,
             nodes::check,
             chains::check,
+            trimmed::check,
             linearizable::check,
         ];
         for property in properties {
@@ -205,6 +212,7 @@ fn count(counts: &mut Counts, observed: &Observed<'_>) {
                 }
             }
             (Call::Again { .. }, Outcome::Appended { .. }) => counts.again += 1,
+            (_, Outcome::Trimmed { .. }) => counts.trims += 1,
             (_, Outcome::Chain { .. }) => counts.chains += 1,
             (_, Outcome::Tail { .. }) => counts.tails += 1,
             (call, Outcome::Records { records, .. }) => {

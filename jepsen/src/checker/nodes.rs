@@ -6,7 +6,15 @@ use super::{Anomaly, Property};
 pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
     let mut anomalies = Vec::new();
     for pair in observed.final_reads.windows(2) {
-        let ((one, left), (other, right)) = (pair[0], pair[1]);
+        let (one, other) = (pair[0].node, pair[1].node);
+        let (left, right) = (pair[0].records, pair[1].records);
+        if pair[0].gaps != pair[1].gaps {
+            let witness = format!(
+                "node {one:?} says that {:?} was trimmed, node {other:?} {:?}",
+                pair[0].gaps, pair[1].gaps
+            );
+            anomalies.push(observed.anomaly(Property::NodesDiffer, witness));
+        }
         if left == right {
             continue;
         }

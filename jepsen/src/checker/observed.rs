@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Anomaly, Property};
-use crate::history::{Call, Operation, Outcome, Seen};
+use crate::history::{Call, Gap, Operation, Outcome, Seen};
 use crate::payload::PayloadId;
 
 /// One log's history, indexed.
@@ -22,8 +22,26 @@ pub struct Observed<'a> {
     pub order: BTreeMap<u64, BTreeSet<PayloadId>>,
     /// Record → the offsets at which reads returned it.
     pub read_at: HashMap<PayloadId, BTreeSet<u64>>,
-    /// The final reads: the node, and what it returned.
-    pub final_reads: Vec<(Option<usize>, &'a [Seen])>,
+    /// The final reads.
+    pub final_reads: Vec<FinalRead<'a>>,
+}
+
+/// What one node returned in the end.
+#[derive(Debug, Clone, Copy)]
+pub struct FinalRead<'a> {
+    /// Which node.
+    pub node: Option<usize>,
+    /// All records that it has.
+    pub records: &'a [Seen],
+    /// What it says was trimmed.
+    pub gaps: &'a [Gap],
+}
+
+impl FinalRead<'_> {
+    /// Whether the answer says that this offset was trimmed.
+    pub fn was_trimmed(&self, offset: u64) -> bool {
+        self.gaps.iter().any(|gap| gap.contains(offset))
+    }
 }
 
 impl<'a> Observed<'a> {
@@ -60,14 +78,18 @@ impl<'a> Observed<'a> {
                 self.order.entry(offset).or_default().insert(*id);
             }
         }
-        if let Outcome::Records { records, .. } = &operation.outcome {
+        if let Outcome::Records { records, gaps, .. } = &operation.outcome {
             for Seen { offset, id } in records {
                 let Some(id) = id else { continue };
                 self.order.entry(*offset).or_default().insert(*id);
                 self.read_at.entry(*id).or_default().insert(*offset);
             }
             if operation.call == Call::FinalRead {
-                self.final_reads.push((operation.node, records));
+                self.final_reads.push(FinalRead {
+                    node: operation.node,
+                    records,
+                    gaps,
+                });
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Reordered: a record that was read, but not at the offset of its receipt; or an answer whose offsets do not rise by
-//! one.
+//! one, but for those that it calls trimmed.
 
 use super::observed::{Observed, acked_offsets};
 use super::{Anomaly, Property};
@@ -20,9 +20,13 @@ pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
                 }
             }
         }
-        if let Outcome::Records { records, .. } = &operation.outcome {
+        if let Outcome::Records { records, gaps, .. } = &operation.outcome {
+            let follows = |next: u64, offset: u64| {
+                let gap = gaps.iter().find(|gap| gap.from == next);
+                offset == gap.map_or(next, |gap| gap.to)
+            };
             for pair in records.windows(2) {
-                if pair[1].offset != pair[0].offset + 1 {
+                if !follows(pair[0].offset + 1, pair[1].offset) {
                     let witness = format!(
                         "one answer of node {:?} has offset {} behind offset {}",
                         operation.node, pair[1].offset, pair[0].offset,
@@ -31,7 +35,7 @@ pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
                 }
             }
             if let (Call::Read { from, .. }, Some(first)) = (&operation.call, records.first())
-                && first.offset != *from
+                && !follows(*from, first.offset)
             {
                 let witness = format!("a read from {from} starts at {}", first.offset);
                 anomalies.push(observed.anomaly(Property::Reordered, witness));

@@ -1,7 +1,7 @@
 //! One bad history per anomaly, made by hand, and a good one.
 
 use super::*;
-use crate::history::{End, Level, Seen};
+use crate::history::{End, Gap, Level, Seen};
 use crate::payload::PayloadId;
 
 fn id(client: u32) -> PayloadId {
@@ -82,6 +82,7 @@ fn records(ids: &[PayloadId]) -> Outcome {
         .collect();
     Outcome::Records {
         records,
+        gaps: Vec::new(),
         end: End::Tail,
     }
 }
@@ -177,6 +178,7 @@ fn an_answer_that_skips_an_offset_is_reordered() {
         id: Some(id(client)),
     };
     let records = Outcome::Records {
+        gaps: Vec::new(),
         records: vec![seen(0, 1), seen(2, 3)],
         end: End::Tail,
     };
@@ -220,6 +222,7 @@ fn a_refused_record_that_is_read_is_an_aborted_read() {
 #[test]
 fn bytes_that_are_no_payload_are_corrupt() {
     let records = Outcome::Records {
+        gaps: Vec::new(),
         records: vec![Seen {
             offset: 0,
             id: None,
@@ -378,4 +381,75 @@ fn logs_are_checked_apart() {
     assert!(!check(&both).is_valid());
     both[1].log = "b".to_owned();
     assert!(check(&both).is_valid());
+}
+
+fn trim(before: u64, outcome: Outcome) -> (Call, Outcome) {
+    (Call::Trim { before }, outcome)
+}
+
+/// A final read that says that everything below the offset of its first record was trimmed.
+fn read_behind(first: u64, ids: &[PayloadId]) -> (Call, Outcome) {
+    let records = ids.iter().zip(first..).map(|(id, offset)| Seen {
+        offset,
+        id: Some(*id),
+    });
+    let outcome = Outcome::Records {
+        records: records.collect(),
+        gaps: vec![Gap { from: 0, to: first }],
+        end: End::Tail,
+    };
+    (Call::FinalRead, outcome)
+}
+
+#[test]
+fn what_was_trimmed_need_not_be_there() {
+    let trimmed = Outcome::Trimmed { first_offset: 2 };
+    for outcome in [trimmed, unknown()] {
+        finds_nothing(vec![
+            append(&[id(1)], 0),
+            append(&[id(2), id(3)], 1),
+            trim(2, outcome),
+            tail(3),
+            read_behind(2, &[id(3)]),
+            read_behind(2, &[id(3)]),
+        ]);
+    }
+}
+
+#[test]
+fn a_record_above_the_trim_that_is_not_there_is_lost() {
+    let trimmed = Outcome::Trimmed { first_offset: 1 };
+    let appends = [
+        append(&[id(1)], 0),
+        append(&[id(2)], 1),
+        append(&[id(3)], 2),
+    ];
+    let lost = [trim(1, trimmed.clone()), read_behind(1, &[id(3)])];
+    finds(Property::Lost, [&appends[..], &lost[..]].concat());
+    let passed_over = [trim(1, trimmed), read_behind(2, &[id(3)])];
+    finds(
+        Property::Overtrimmed,
+        [&appends[..], &passed_over[..]].concat(),
+    );
+}
+
+#[test]
+fn only_what_was_asked_for_in_time_and_not_refused_is_trimmed() {
+    let appends = [append(&[id(1)], 0), append(&[id(2)], 1)];
+    let read = read_behind(1, &[id(2)]);
+    let late = [read.clone(), trim(1, Outcome::Trimmed { first_offset: 1 })];
+    finds(Property::Overtrimmed, [&appends[..], &late[..]].concat());
+    let refused = [trim(1, refused()), read];
+    finds(Property::Overtrimmed, [&appends[..], &refused[..]].concat());
+    let more = [trim(1, Outcome::Trimmed { first_offset: 2 })];
+    finds(Property::Overtrimmed, [&appends[..], &more[..]].concat());
+}
+
+#[test]
+fn what_was_trimmed_does_not_come_back() {
+    let trimmed = Outcome::Trimmed { first_offset: 1 };
+    finds(
+        Property::Overtrimmed,
+        vec![append(&[id(1)], 0), trim(1, trimmed), final_read(&[id(1)])],
+    );
 }

@@ -4,16 +4,22 @@
 use std::collections::HashSet;
 
 use super::linearizable::exact_tail;
-use super::observed::Observed;
+use super::observed::{FinalRead, Observed};
 use super::{Anomaly, Property};
 use crate::history::Call;
+use crate::payload::PayloadId;
 
 pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
     let mut anomalies = Vec::new();
-    let finals: Vec<HashSet<_>> = observed
+    let finals: Vec<(&FinalRead<'_>, HashSet<_>)> = observed
         .final_reads
         .iter()
-        .map(|(_, records)| records.iter().filter_map(|seen| seen.id).collect())
+        .map(|read| {
+            (
+                read,
+                read.records.iter().filter_map(|seen| seen.id).collect(),
+            )
+        })
         .collect();
     let mut inner = HashSet::new();
     for operation in &observed.operations {
@@ -23,9 +29,14 @@ pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
         if ids.len() < 2 {
             continue;
         }
-        for present in &finals {
+        for (answer, present) in &finals {
             let read = ids.iter().filter(|id| present.contains(id)).count();
-            if read != 0 && read != ids.len() {
+            // A trim may cut through a batch, but only what it removed may be missing.
+            let trimmed = ids.iter().zip(0_u64..).filter(|(id, place)| {
+                let offset = start_of(observed, ids).map(|start| start + place);
+                !present.contains(id) && offset.is_some_and(|offset| answer.was_trimmed(offset))
+            });
+            if read != 0 && read + trimmed.count() != ids.len() {
                 let witness = format!(
                     "{read} of the {} records of the batch from {}",
                     ids.len(),
@@ -56,4 +67,10 @@ pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
         }
     }
     anomalies
+}
+
+/// Where the batch begins, as far as any of its records tells.
+fn start_of(observed: &Observed<'_>, ids: &[PayloadId]) -> Option<u64> {
+    let mut seen = ids.iter().zip(0_u64..);
+    seen.find_map(|(id, place)| observed.offset_of(*id)?.checked_sub(place))
 }

@@ -8,6 +8,7 @@ mod load;
 mod observe;
 mod questions;
 mod sessions;
+mod trim;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +25,7 @@ pub use final_read::{final_read, final_reads};
 pub use load::Load;
 pub use observe::Observers;
 pub use questions::{Asked, Questions};
+pub use trim::{Trimmer, TrimmerOptions};
 
 use crate::cluster::PATIENCE;
 use crate::history::{History, Outcome};

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::final_read::read;
 use super::{PAUSE_AFTER_FAILURE, Run, outcome_of};
 use crate::cluster::PATIENCE;
-use crate::history::{Call, End, Level, Outcome};
+use crate::history::{Call, Level, Outcome};
 use crate::reach::Reach;
 
 /// Running observers.
@@ -119,10 +119,7 @@ impl Observer {
                 .history
                 .invoke(self.run.new_client(), Some(self.node), &self.log, call);
         let outcome = match read(&self.client, options).await? {
-            Ok(records) => Outcome::Records {
-                records,
-                end: End::Tail,
-            },
+            Ok(outcome) => outcome,
             Err(error) => outcome_of(&error),
         };
         self.run.history.complete(operation, outcome.clone());

@@ -47,7 +47,7 @@ pub(super) fn watch_whether_to_index(
 }
 
 /// As long as this node leads, ends the changes of voters that earlier leaders began and could not end.
-pub(super) fn finish_changes(group: Group, mut stop: watch::Receiver<bool>) {
+pub fn finish_changes(group: Group, mut stop: watch::Receiver<bool>) {
     tokio::spawn(async move {
         loop {
             let changed = group.leader_change();
@@ -79,7 +79,7 @@ pub(super) fn standing(group: &Group) -> Standing {
 }
 
 /// Tells when this node was removed from its cluster.
-pub(super) fn watch_for_removal(
+pub fn watch_for_removal(
     group: Group,
     discovery: Discovery,
     mut stop: watch::Receiver<bool>,

@@ -223,6 +223,16 @@ impl Group {
         })
     }
 
+    /// The sets of voters by which this node goes, two while the membership changes, and the Raft index of the entry that
+    /// says so.
+    pub fn voter_sets(&self) -> (u64, Vec<BTreeSet<u64>>) {
+        look(&self.inner.raft.metrics(), |metrics| {
+            let effective = &metrics.membership_config;
+            let index = effective.log_id().as_ref().map_or(0, RaftLogId::index);
+            (index, effective.membership().get_joint_config().clone())
+        })
+    }
+
     /// The newest membership that this node knows to be committed: the entry's index (0: none), and who is in it.
     pub fn committed_membership(&self) -> (u64, BTreeSet<u64>) {
         look(&self.inner.raft.metrics(), |metrics| {

@@ -116,7 +116,7 @@ impl Peers {
         let mut channels = self.channels.lock();
         let channel = channels
             .entry((address.to_owned(), purpose))
-            .or_insert_with(|| connect_through(&self.dial, address))
+            .or_insert_with(|| connect_lazily(&self.dial, address))
             .clone();
         PeerClient::new(channel)
             .max_decoding_message_size(PEER_MESSAGE_SIZE_MAX)
@@ -140,14 +140,9 @@ impl Peers {
     }
 }
 
-/// A connection that is opened by its first call, by TCP.
-pub fn connect_lazily(address: &str) -> Channel {
-    connect_through(&Dial::default(), address)
-}
-
 /// A connection that is opened by its first call. An address that is not one is a peer that never answers: calls to it
 /// run into their deadlines, as to any node that is away.
-fn connect_through(dial: &Dial, address: &str) -> Channel {
+pub fn connect_lazily(dial: &Dial, address: &str) -> Channel {
     let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
         tracing::warn!(address, "not an address of a peer");
         return Channel::balance_list(std::iter::empty());

@@ -13,8 +13,10 @@ use rand::{Rng as _, SeedableRng as _};
 use turmoil::Sim;
 
 use crate::invariants::leader;
-use crate::machine::{Crash, Disk, Machine, name};
+use crate::machine::{Crash, Disk, Machine, Sent, name};
 use crate::simulation::CLIENTS;
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// Something that is done to the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,14 @@ pub(crate) enum Step {
     Down(usize, Crash),
     /// It comes back.
     Up(usize),
+    /// Its process stands still...
+    Pause(usize),
+    /// ...and goes on.
+    Resume(usize),
+    /// Its clock is set so many milliseconds ahead of what it is, or back.
+    Clock(usize, i64),
+    /// Of so many milliseconds one passes for its process.
+    Pace(usize, u64),
     /// Nothing gets from one host to the other.
     Cut(String, String),
     /// What is sent from one host to the other is lost.
@@ -60,12 +70,33 @@ pub(crate) struct Faults {
     /// Of links, by their two ends in order; one way: from the first to the second.
     wrong: BTreeMap<(String, String), Wrong>,
     down: BTreeSet<usize>,
+    /// Whether the logs are trimmed: then a node that was away for long needs a snapshot.
+    trims: bool,
+    /// Of each node, the last snapshot at which it could have been interrupted.
+    snapshots: BTreeMap<usize, u64>,
     /// Steps that were carried out, before everything was healed and then.
     pub(crate) carried_out: usize,
+    pub(crate) interrupted: Interrupted,
+}
+
+/// Crashes between a snapshot and the purge that it is for.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Interrupted {
+    /// The node had made the snapshot itself.
+    purges: usize,
+    /// A leader had sent it.
+    installs: usize,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { purges, installs } = self;
+        write!(out, "interrupted {purges}+{installs}")
+    }
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, trims: bool) -> Self {
         Self {
             rng: StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             nodes,
@@ -73,7 +104,10 @@ impl Faults {
             next: 0,
             wrong: BTreeMap::new(),
             down: BTreeSet::new(),
+            trims,
+            snapshots: BTreeMap::new(),
             carried_out: 0,
+            interrupted: Interrupted::default(),
         }
     }
 
@@ -86,6 +120,9 @@ impl Faults {
             self.choose(ms, machines);
             self.next = ms + self.rng.random_range(50..1_200);
         }
+        for machine in machines {
+            self.interrupt(ms, machine);
+        }
         let due = self.planned.split_off(&(ms + 1));
         let due = std::mem::replace(&mut self.planned, due);
         due.into_values().flatten().collect()
@@ -97,8 +134,10 @@ impl Faults {
         let links = self.wrong.keys().cloned();
         let links = links.map(|(from, to)| Step::Join(from, to));
         let up = self.down.iter().copied().map(Step::Up);
-        let fast = (0..self.nodes).map(|number| Step::Disk(number, Disk::Fast));
-        links.chain(up).chain(fast).collect()
+        let fast = (0..self.nodes)
+            .flat_map(|number| [Step::Disk(number, Disk::Fast), Step::Pace(number, 1)]);
+        let awake = (0..self.nodes).map(Step::Resume);
+        links.chain(up).chain(awake).chain(fast).collect()
     }
 
     /// Does it: `false` when there was nothing to do.
@@ -122,6 +161,16 @@ impl Faults {
                 }
                 sim.bounce(name(*number));
             }
+            Step::Pause(number) | Step::Resume(number) => {
+                let pauses = *step == Step::Pause(*number);
+                let machine = &machines[*number];
+                if self.down.contains(number) || machine.is_paused() == pauses {
+                    return false;
+                }
+                machine.set_paused(pauses);
+            }
+            Step::Pace(number, pace) => machines[*number].set_pace(*pace),
+            Step::Clock(number, ahead) => machines[*number].set_clock(*ahead),
             Step::Cut(a, b) => {
                 if !self.spoil(a, b, Wrong::Cut) {
                     return false;
@@ -186,9 +235,32 @@ impl Faults {
         }
     }
 
+    /// Crashes a node now and then at the moment when its disk has a snapshot and still what the snapshot stands for.
+    fn interrupt(&mut self, ms: u64, machine: &Machine) {
+        let number = machine.number;
+        let Some((index, sent)) = machine.snapshot_just_kept() else {
+            return;
+        };
+        if self.snapshots.insert(number, index) == Some(index) {
+            return;
+        }
+        let (one_in, count) = match sent {
+            Sent::Not => (24, &mut self.interrupted.purges),
+            Sent::ByLeader => (2, &mut self.interrupted.installs),
+        };
+        if !self.rng.random_ratio(1, one_in) {
+            return;
+        }
+        *count += 1;
+        let how = self.how();
+        let until = ms + 1 + self.rng.random_range(20..3_000);
+        self.plan(ms, Step::Down(number, how));
+        self.plan(until, Step::Up(number));
+    }
+
     fn choose(&mut self, ms: u64, machines: &[Rc<Machine>]) {
         let node = self.node(machines);
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..if self.trims { 24 } else { 20 }) {
             0..=2 => self.crash(ms, &[node]),
             3 => {
                 let mut all: Vec<usize> = (0..self.nodes).collect();
@@ -227,6 +299,17 @@ impl Faults {
                 };
                 self.link(ms, step, (name(node), CLIENTS.to_owned()));
             }
+            12..=14 => {
+                // Who stands still as the leader wakes up with what it believed.
+                let leads = leader(machines).filter(|_| self.rng.random());
+                self.pause(ms, leads.unwrap_or(node));
+            }
+            15 | 16 => {
+                let ahead = self.ahead();
+                self.plan(ms, Step::Clock(node, ahead));
+            }
+            17..=19 => self.deceive(ms, leader(machines).unwrap_or(node)),
+            20..=23 => self.absent(ms, node),
             _ => {
                 let slow = Disk::Slow(self.rng.random_range(20..1_200));
                 let until = ms + self.rng.random_range(200..4_000);
@@ -243,6 +326,40 @@ impl Faults {
             self.plan(at, Step::Down(*number, how));
             self.plan(until, Step::Up(*number));
         }
+    }
+
+    /// How far a clock is off: by what a clock may be set by, by an hour or more, or by more than a producer is remembered.
+    fn ahead(&mut self) -> i64 {
+        let ahead = match self.rng.random_range(0..3) {
+            0 => self.rng.random_range(1..60_000),
+            1 => self.rng.random_range(60_000..12 * HOUR_MS),
+            _ => self.rng.random_range(24 * HOUR_MS..48 * HOUR_MS),
+        };
+        if self.rng.random() { ahead } else { -ahead }
+    }
+
+    /// A leader whose time is slow, and that hears nobody, believes for longer than others wait that it is followed.
+    fn deceive(&mut self, ms: u64, node: usize) {
+        let until = ms + self.rng.random_range(2_000..5_000);
+        let pace = self.rng.random_range(3..16);
+        self.plan(ms, Step::Pace(node, pace));
+        self.plan(until, Step::Pace(node, 1));
+        self.isolate(ms, node, Step::Cut);
+    }
+
+    /// Long enough for what it lacks to be purged.
+    fn absent(&mut self, ms: u64, node: usize) {
+        let how = self.how();
+        let until = ms + self.rng.random_range(2_000..6_000);
+        self.plan(ms, Step::Down(node, how));
+        self.plan(until, Step::Up(node));
+    }
+
+    /// An election takes 500 ms and more.
+    fn pause(&mut self, ms: u64, node: usize) {
+        let until = ms + self.rng.random_range(300..4_000);
+        self.plan(ms, Step::Pause(node));
+        self.plan(until, Step::Resume(node));
     }
 
     /// Something is wrong between a node and all others.

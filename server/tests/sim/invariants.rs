@@ -3,16 +3,21 @@
 //! - *Votes rise*: a node's vote, term and candidate, never goes back, whatever it forgets in a crash.
 //! - *Election safety*: who leads with a vote leads with it once. openraft lets a later candidate of the same term win
 //!   when its id is higher, so a leader is a term and a node; one that has crashed must be elected again.
-//! - *Votes are durable*: a majority of the disks holds the vote, or a later one, that a leader leads with.
+//! - *Votes are durable*: when a leader begins to lead, a majority of the disks of its voters holds its vote, or a later
+//!   one.
 //! - *Committed is for ever*: what a node has applied at an index, every node applies there, also after it restarts.
-//! - *Committed is durable*: what a node applies is durable on a majority of the disks.
+//! - *Committed is durable*: what a node applies is durable on a majority of the voters' disks, by a membership that could
+//!   commit it.
+//! - *Removed is agreed*: a node takes itself for removed only when a membership without it was agreed on.
 //! - *Durable stays*: what a disk has is there after a crash, unless a leader had it truncated.
 //! - *Purged at a snapshot*: nothing is purged that a snapshot of this node does not contain.
+//!
+//! What is in the nodes' states is looked at in `states`.
 //!
 //! Promises: says which one is broken, on which node, with both sides of the contradiction. Must not know: faults,
 //! clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
@@ -20,6 +25,8 @@ use inkstone_server::raft::{Group, Leader};
 use inkstone_storage::types::EntryId;
 
 use crate::machine::{Machine, id, name};
+use crate::quorums::{Quorums, is_majority};
+use crate::states::States;
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -28,6 +35,8 @@ pub(crate) struct Invariants {
     leaders: BTreeMap<(u64, u64), u64>,
     applied: BTreeMap<u64, EntryId>,
     nodes: BTreeMap<usize, Node>,
+    states: States,
+    pub(crate) quorums: Quorums,
 }
 
 /// One node as it was seen last.
@@ -51,6 +60,8 @@ pub(crate) struct Glance {
     pub(crate) applied: u64,
     pub(crate) purged: u64,
     pub(crate) chain_crc: u32,
+    pub(crate) paused: bool,
+    pub(crate) clock_ahead: i64,
 }
 
 impl Invariants {
@@ -62,18 +73,28 @@ impl Invariants {
             let node = self.nodes.entry(number).or_default();
             match group {
                 Some(group) => {
+                    self.quorums.note(group);
                     node.durable = index(group.log().state().durable);
                     self.votes_rise(&machines[number], group)?;
                 }
                 None => node.compared = 0,
             }
         }
+        self.states.look(&groups)?;
+        for machine in machines.iter().filter(|machine| machine.is_removed()) {
+            ensure!(
+                self.quorums.was_removed(id(machine.number)),
+                "removed is agreed: {} takes itself for removed; {:?}",
+                name(machine.number),
+                self.quorums
+            );
+        }
         let glances = groups.iter().enumerate().map(|(number, group)| {
             let Some(group) = group else { return Ok(None) };
             self.leads(&machines[number], group)?;
             self.committed(number, group)?;
             purged_at_a_snapshot(number, group)?;
-            Ok(Some(glance(group)))
+            Ok(Some(glance(&machines[number], group)))
         });
         glances.collect()
     }
@@ -102,12 +123,14 @@ impl Invariants {
         if !is_own || group.leader() != Leader::Here {
             return Ok(());
         }
-        let voted = self.nodes.values().filter(|node| node.vote >= now);
-        ensure!(
-            2 * voted.count() > self.nodes.len(),
-            "votes are durable: {name} leads with {now:?}, and the disks hold {:?}",
-            self.nodes
-        );
+        if !self.leaders.contains_key(&now) {
+            let (_, sets) = group.voter_sets();
+            ensure!(
+                is_majority(&sets, &self.those(|node| node.vote >= now)),
+                "votes are durable: {name} leads with {now:?}, by {sets:?}, and the disks hold {:?}",
+                self.nodes
+            );
+        }
         let starts = machine.starts();
         let first = *self.leaders.entry(now).or_insert(starts);
         ensure!(
@@ -134,14 +157,21 @@ impl Invariants {
                 name(number)
             );
         }
-        let durable = self.nodes.values().filter(|node| node.durable >= applied);
+        let durable = self.those(|node| node.durable >= applied);
         ensure!(
-            2 * durable.count() > self.nodes.len(),
-            "committed is durable: {} has applied entry {applied}, and the disks hold {:?}",
+            applied == 0 || self.quorums.commit(applied, &durable),
+            "committed is durable: {} has applied entry {applied}, and the disks hold {:?}; {:?}",
             name(number),
-            self.nodes
+            self.nodes,
+            self.quorums
         );
         Ok(())
+    }
+
+    /// The ids of these nodes.
+    fn those(&self, are: impl Fn(&Node) -> bool) -> BTreeSet<u64> {
+        let nodes = self.nodes.iter().filter(|(_, node)| are(node));
+        nodes.map(|(number, _)| id(*number)).collect()
     }
 }
 
@@ -160,7 +190,7 @@ fn index(id: Option<EntryId>) -> u64 {
     id.map_or(0, |id| id.index)
 }
 
-fn glance(group: &Group) -> Glance {
+fn glance(machine: &Machine, group: &Group) -> Glance {
     let state = group.log().state();
     Glance {
         term: group.term(),
@@ -170,6 +200,8 @@ fn glance(group: &Group) -> Glance {
         applied: group.applied().index(),
         purged: index(state.purged),
         chain_crc: state.chain_crc,
+        paused: machine.is_paused(),
+        clock_ahead: machine.clock_ahead(),
     }
 }
 

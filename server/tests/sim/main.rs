@@ -1,8 +1,12 @@
 //! The server's own code, whole clusters of it, in a simulation in which a seed decides everything: what the network
-//! delivers when, when disks are done, who crashes with what of it on the disk, and what clients do meanwhile.
+//! delivers when, when disks are done, who crashes with what of it on the disk, and what clients do meanwhile. In most runs
+//! the log is trimmed while it grows, so that nodes which were away come back by a snapshot; in every other one an operator
+//! changes who takes part and who leads. Processes also stand still for a while, and wake up with
+//! what they believed; clocks are set ahead and back, and run slow.
 //!
-//! Read `simulation` (a run), `machine` (a disk and what runs on it), `faults`, `invariants`. The clients and the checkers
-//! are those of `jepsen`. A run has a process of its own, because tokio, hash maps and openraft take their randomness from
+//! Read `simulation` (a run), `machine` (a disk and what runs on it), `process` and `sockets` (how it runs, and stands
+//! still), `faults`, `operator`, `effects` (what became of them), `invariants`, `states`, `quorums`. The clients and the
+//! checkers are those of `jepsen`. A run has a process of its own, because tokio, hash maps and openraft take their randomness from
 //! the process: there a generator with the run's seed stands in its place, and turmoil's time in that of the clocks.
 //! For the same reason this target has no harness: whoever waits for a time in it never stops to.
 //!
@@ -13,11 +17,17 @@
 //! INKSTONE_SIM_SEEDS=17 INKSTONE_SIM_TRACE=trace.txt cargo test -p inkstone-server --test sim seeds
 //! ```
 
+mod effects;
 mod faults;
 mod invariants;
 mod machine;
 mod network;
+mod operator;
+mod process;
+mod quorums;
 mod simulation;
+mod sockets;
+mod states;
 mod trace;
 
 use std::ops::RangeInclusive;
@@ -150,7 +160,7 @@ fn run_in_this_process(seed: &str) -> Result<()> {
     };
     let counts = ended.verdict.counts;
     say(&format!(
-        "seed {} digest {} faults {} terms {} acked {} unknown {} reads {}",
+        "seed {} digest {} faults {} terms {} acked {} unknown {} reads {} trims {} {}",
         settings.seed,
         ended.digest,
         ended.faults,
@@ -158,6 +168,8 @@ fn run_in_this_process(seed: &str) -> Result<()> {
         counts.appends_acked,
         counts.appends_unknown,
         counts.tails + counts.reads,
+        counts.trims,
+        ended.effects,
     ));
     Ok(())
 }

@@ -18,17 +18,20 @@ use inkstone_jepsen::clock::Clock;
 use inkstone_jepsen::history::{History, Operation};
 use inkstone_jepsen::reach::Reach;
 use inkstone_jepsen::report;
-use inkstone_jepsen::workload::{AppendersOptions, Load, Run};
+use inkstone_jepsen::workload::{AppendersOptions, Load, Run, Trimmer, TrimmerOptions};
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use turmoil::Sim;
 
+use crate::effects::Effects;
 use crate::faults::{Faults, Step};
 use crate::invariants::{Glance, Invariants};
-use crate::machine::{Machine, name};
+use crate::machine::{Crash, Machine, Nodes, name};
 use crate::network::{self, CLIENT_PORT};
+use crate::operator::{Changes, Operator, members};
 use crate::trace::Trace;
 
 /// The host that all clients run on: one clock for all of them.
@@ -59,11 +62,38 @@ struct Shape {
     /// The longest that a message takes.
     latency: Duration,
     appenders: AppendersOptions,
+    /// Of two runs in three.
+    trims: Option<TrimmerOptions>,
+    /// Of every other run: there is a spare node, and the members are changed all the time.
+    operated: bool,
 }
 
 impl Shape {
     fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed.rotate_left(17));
+        let plain = Self::without_trims(&mut rng);
+        let plain = Self {
+            operated: rng.random(),
+            ..plain
+        };
+        if rng.random_ratio(1, 3) {
+            return plain;
+        }
+        Self {
+            appenders: AppendersOptions {
+                // More than two segments a second.
+                size: rng.random_range(1_000..3_000),
+                ..plain.appenders
+            },
+            trims: Some(TrimmerOptions {
+                every: Duration::from_millis(rng.random_range(50..300)),
+                keep: rng.random_range(0..40),
+            }),
+            ..plain
+        }
+    }
+
+    fn without_trims(rng: &mut StdRng) -> Self {
         Self {
             latency: Duration::from_millis(rng.random_range(5..40)),
             appenders: AppendersOptions {
@@ -73,6 +103,8 @@ impl Shape {
                 size: rng.random_range(100..400),
                 ..APPENDERS
             },
+            trims: None,
+            operated: false,
         }
     }
 }
@@ -92,6 +124,7 @@ pub(crate) struct Ended {
     /// Equal for equal seeds.
     pub(crate) digest: String,
     pub(crate) faults: usize,
+    pub(crate) effects: String,
     pub(crate) terms: u64,
     pub(crate) verdict: Verdict,
 }
@@ -104,7 +137,8 @@ enum Stage {
     Healed,
 }
 
-type Outcome = Rc<RefCell<Option<Vec<Operation>>>>;
+/// What the clients have seen, and what the operator has changed.
+type Outcome = Rc<RefCell<Option<(Vec<Operation>, Changes)>>>;
 
 /// A run under way.
 struct World<'a> {
@@ -115,6 +149,10 @@ struct World<'a> {
     faults: Faults,
     invariants: Invariants,
     glances: Vec<Option<Glance>>,
+    effects: Effects,
+    /// In which the machines take their turns.
+    order: Vec<usize>,
+    rng: StdRng,
     trace: Trace,
 }
 
@@ -129,7 +167,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Ended> {
             break;
         }
     }
-    let operations = outcome.take().context("the clients said nothing")?;
+    let (operations, changes) = outcome.take().context("the clients said nothing")?;
     for operation in &operations {
         world
             .trace
@@ -141,6 +179,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Ended> {
     Ok(Ended {
         digest: world.trace.digest(),
         faults: world.faults.carried_out,
+        effects: format!("{} {} {changes}", world.effects, world.faults.interrupted),
         terms: terms.max().unwrap_or(0),
         verdict,
     })
@@ -150,6 +189,10 @@ impl World<'_> {
     fn new(settings: &Settings, outcome: Outcome) -> Result<Self> {
         let Settings { seed, nodes, .. } = *settings;
         let shape = Shape::of(seed);
+        let nodes = Nodes {
+            founders: nodes,
+            all: nodes + usize::from(shape.operated),
+        };
         let mut sim = turmoil::Builder::new()
             .rng_seed(seed)
             .simulation_duration(ENDS_WITHIN)
@@ -158,24 +201,27 @@ impl World<'_> {
             .tcp_capacity(1 << 16)
             .enable_random_order()
             .build();
-        let machines: Vec<_> = (0..nodes)
+        let machines: Vec<_> = (0..nodes.all)
             .map(|number| Rc::new(Machine::new(seed, number, nodes)))
             .collect();
         for machine in &machines {
             let machine = Rc::clone(machine);
-            sim.host(name(machine.number), move || Rc::clone(&machine).run());
+            sim.host(name(machine.number), move || Rc::clone(&machine).boot());
         }
         let stage = watch::Sender::new(Stage::Starting);
-        let work = clients(nodes, shape.appenders, stage.clone(), outcome);
+        let work = clients((seed, nodes), shape, stage.clone(), outcome);
         sim.client(CLIENTS, async move { work.await.map_err(Into::into) });
         Ok(Self {
             sim,
             machines,
             stage,
             faulty_until: None,
-            faults: Faults::new(seed, nodes),
+            faults: Faults::new(seed, nodes.all, shape.trims.is_some()),
             invariants: Invariants::default(),
-            glances: vec![None; nodes],
+            glances: vec![None; nodes.all],
+            effects: Effects::of(nodes.all),
+            order: (0..nodes.all).collect(),
+            rng: StdRng::seed_from_u64(seed.rotate_left(47)),
             trace: Trace::new(settings.trace.as_deref())?,
         })
     }
@@ -187,6 +233,12 @@ impl World<'_> {
                 self.trace.note(ms, &step)?;
             }
         }
+        self.end_removed(ms)?;
+        let now = self.sim.elapsed();
+        self.order.shuffle(&mut self.rng);
+        for number in self.order.clone() {
+            self.machines[number].step(now)?;
+        }
         let ended = self.sim.step().map_err(|error| anyhow!("{error}"))?;
         let seen = self.invariants.look(&self.machines)?;
         for (number, (before, now)) in self.glances.iter().zip(&seen).enumerate() {
@@ -194,8 +246,23 @@ impl World<'_> {
                 self.trace.note(ms, format!("{} {now:?}", name(number)))?;
             }
         }
+        self.effects.note(&seen);
         self.glances = seen;
         Ok(ended)
+    }
+
+    /// A node that was removed ends; started again, it finds out again.
+    fn end_removed(&mut self, ms: u64) -> Result<()> {
+        for number in 0..self.machines.len() {
+            let end = Step::Down(number, Crash::Kill);
+            if self.machines[number].is_removed()
+                && self.faults.carry_out(&end, &mut self.sim, &self.machines)
+            {
+                self.effects.ended += 1;
+                self.trace.note(ms, format!("removed: {end}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// What is done to the system now.
@@ -215,21 +282,30 @@ impl World<'_> {
 
 /// What the clients do, from the first to the last.
 async fn clients(
-    nodes: usize,
-    appenders: AppendersOptions,
+    (seed, nodes): (u64, Nodes),
+    shape: Shape,
     stage: watch::Sender<Stage>,
     outcome: Outcome,
 ) -> Result<()> {
     let reach = Reach {
-        addresses: (0..nodes)
+        addresses: (0..nodes.all)
             .map(|number| format!("{}:{CLIENT_PORT}", name(number)))
             .collect(),
-        active: (0..nodes).collect(),
+        active: (0..nodes.all).collect(),
         dial: Dial::through(network::connect),
     };
     let run = Run::new(Arc::new(History::new(Clock::start())));
     reach.client()?.create_log(LOG, IfExists::Fail).await?;
-    let load = Load::start(&reach, &run, LOG, appenders).await?;
+    let load = Load::start(&reach, &run, LOG, shape.appenders).await?;
+    let trims = shape.trims;
+    let trimmer = trims.map(|options| Trimmer::start(&reach, &run, LOG, options));
+    let trimmer = trimmer.transpose()?;
+    let stop = watch::Sender::new(false);
+    let operator = shape
+        .operated
+        .then(|| Operator::new(&reach, seed, nodes.founders));
+    let operator = operator.transpose()?;
+    let operator = operator.map(|it| tokio::spawn(it.operate(stop.subscribe())));
     stage.send_replace(Stage::Faulty);
     stage
         .subscribe()
@@ -241,7 +317,19 @@ async fn clients(
             let acked = run.progress.acked();
             anyhow!("liveness: after {SERVES_WITHIN:?} without faults no {APPENDS} appends were acknowledged (of {acked} in all)")
         })??;
+    if let Some(trimmer) = trimmer {
+        trimmer.stop().await?;
+    }
+    stop.send_replace(true);
+    let changes = match operator {
+        Some(operator) => operator.await?,
+        None => Changes::default(),
+    };
+    let reach = Reach {
+        active: members(&reach, LOG).await?,
+        ..reach
+    };
     load.finish(&reach, &run).await?;
-    outcome.replace(Some(run.history.operations()));
+    outcome.replace(Some((run.history.operations(), changes)));
     Ok(())
 }

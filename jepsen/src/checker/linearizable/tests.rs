@@ -195,7 +195,11 @@ fn read(log: &[PayloadId], from: u64, end: End) -> (Call, Outcome) {
             from,
             level: Level::Linearizable,
         },
-        Outcome::Records { records, end },
+        Outcome::Records {
+            records,
+            gaps: Vec::new(),
+            end,
+        },
     )
 }
 

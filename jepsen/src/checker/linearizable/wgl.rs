@@ -82,7 +82,12 @@ fn apply(operation: &Operation, log: &mut Vec<PayloadId>) -> bool {
             Outcome::Tail { next_offset },
         ) => *next_offset == end,
         (Call::Tail { .. }, Outcome::Tail { next_offset }) => *next_offset <= end,
-        (Call::Read { from, .. }, Outcome::Records { records, end: kind }) => {
+        (
+            Call::Read { from, .. },
+            Outcome::Records {
+                records, end: kind, ..
+            },
+        ) => {
             let contents = records.iter().zip(*from..).all(|(seen, offset)| {
                 let place = usize::try_from(offset).expect("u64 fits usize");
                 seen.offset == offset && seen.id.is_some() && log.get(place).copied() == seen.id
