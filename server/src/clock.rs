@@ -1,7 +1,9 @@
 //! The one place that reads a clock: everything else takes the time as an argument, so that a test can give it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::time::ClockId;
 
 /// Where the time comes from. Cheap to clone.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +37,19 @@ impl Clock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    /// Time since the machine was started, in which it slept included: unlike [`Clock::instant`], which stands still meanwhile
+    /// on Linux.
+    ///
+    /// # Panics
+    /// Where the system has no such clock: nothing that Inkstone is built for.
+    pub fn since_boot(self) -> Duration {
+        #[cfg(target_os = "linux")]
+        let clock = ClockId::CLOCK_BOOTTIME;
+        #[cfg(not(target_os = "linux"))]
+        let clock = ClockId::CLOCK_MONOTONIC;
+        clock.now().expect("the system has this clock").into()
     }
 
     /// A point of monotonic time, for deadlines.

@@ -2,8 +2,8 @@
 //!
 //! After 24 hours of it producers are forgotten, and with them what makes a retry take effect once. A leader
 //! whose clock jumps a day ahead must not make all nodes forget them. So the time may be ahead of what has passed since
-//! it was last taken (by the monotonic clock, which no one sets) by a minute and no more; beyond that it
-//! goes on an eighth faster than time does until it has caught up, as clocks are slewed. To refuse appends instead would make
+//! it was last taken (by the clock that counts from the machine's start, its sleep included, and that no one sets) by a
+//! minute and no more; beyond that it goes on an eighth faster than time does until it has caught up, as clocks are slewed. To refuse appends instead would make
 //! a clock that was rightly corrected a reason not to serve. A clock that is set back does not take the time with it: what a
 //! follower was told of before would be later than what is acknowledged now. It goes on at half the pace of time until the
 //! clock has caught up. A follower takes the time from what its leader says, so that a new leader goes on from the old one's.
@@ -13,7 +13,7 @@
 //! Must not know: what the time is for.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -37,26 +37,27 @@ pub(crate) struct GroupTime {
 /// When the time was last taken, and what it was: nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
 struct Taken {
-    at: Instant,
+    /// Since the machine was started.
+    at: Duration,
     time: i64,
     /// How far the clock was ahead of it; negative: behind.
     ahead: i64,
 }
 
 impl Taken {
-    /// Nanoseconds since then, by the monotonic clock.
-    fn passed(self, at: Instant) -> i64 {
-        let passed = at.saturating_duration_since(self.at).as_nanos();
+    /// Nanoseconds since then, by the clock that no one sets.
+    fn passed(self, at: Duration) -> i64 {
+        let passed = at.saturating_sub(self.at).as_nanos();
         i64::try_from(passed).unwrap_or(i64::MAX)
     }
 
-    /// What the time would be if it had gone on as the monotonic clock did.
-    fn steady(self, at: Instant) -> i64 {
+    /// What the time would be if it had gone on as that clock did.
+    fn steady(self, at: Duration) -> i64 {
         self.time.saturating_add(self.passed(at))
     }
 
     /// The time when the clock reads `wall`.
-    fn next(self, at: Instant, wall: i64) -> Self {
+    fn next(self, at: Duration, wall: i64) -> Self {
         let passed = self.passed(at);
         let steady = self.steady(at);
         let believed = steady.saturating_add(if self.ahead > 0 { 0 } else { JUMP_MAX });
@@ -83,7 +84,7 @@ impl GroupTime {
 
     /// Now: nanoseconds since the Unix epoch, UTC.
     pub(crate) fn now(&self) -> i64 {
-        let (at, wall) = (self.clock.instant(), self.clock.unix_nanos());
+        let (at, wall) = (self.clock.since_boot(), self.clock.unix_nanos());
         let mut last = self.last.lock();
         let before = last.unwrap_or(Taken {
             at,
@@ -112,7 +113,7 @@ impl GroupTime {
     /// A leader says that it is this late. What is behind the time that has passed here since another one said so, or since
     /// this node led, is not taken: the time never falls.
     pub(crate) fn hear(&self, time: i64) {
-        let at = self.clock.instant();
+        let at = self.clock.since_boot();
         if time == 0 {
             return;
         }
@@ -125,8 +126,6 @@ impl GroupTime {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const SECOND: i64 = 1_000_000_000;
@@ -134,7 +133,7 @@ mod tests {
 
     fn start() -> Taken {
         Taken {
-            at: Clock::system().instant(),
+            at: Clock::system().since_boot(),
             time: 1_000 * HOUR,
             ahead: 0,
         }
