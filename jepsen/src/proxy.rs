@@ -96,9 +96,9 @@ impl Links {
         self.shared.processes.lock()[node] = process;
     }
 
-    async fn dialer(&self, source: SocketAddr) -> Result<usize> {
+    async fn dialer(&self, source: SocketAddr, relay: SocketAddr) -> Result<usize> {
         let processes = self.shared.processes.lock().clone();
-        tokio::task::spawn_blocking(move || dialer::find(source, &processes)).await?
+        tokio::task::spawn_blocking(move || dialer::find(source, relay, &processes)).await?
     }
 }
 
@@ -175,7 +175,7 @@ impl Relay {
 
     /// One connection, from its first byte to its last.
     async fn carry(&self, stream: TcpStream, source: SocketAddr) -> Result<()> {
-        let from = self.links.dialer(source).await?;
+        let from = self.links.dialer(source, stream.local_addr()?).await?;
         let mut there = self.links.link(from, self.node).subscribe();
         let mut back = self.links.link(self.node, from).subscribe();
         passes(&mut there).await?;
