@@ -34,10 +34,22 @@ pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
                     anomalies.push(observed.anomaly(Property::Reordered, witness));
                 }
             }
-            if let (Call::Read { from, .. }, Some(first)) = (&operation.call, records.first())
-                && !follows(*from, first.offset)
+            let from = match operation.call {
+                Call::Read { from, .. } => Some(from),
+                Call::FinalRead => Some(0),
+                _ => None,
+            };
+            if let (Some(from), Some(first)) = (from, records.first())
+                && !follows(from, first.offset)
             {
                 let witness = format!("a read from {from} starts at {}", first.offset);
+                anomalies.push(observed.anomaly(Property::Reordered, witness));
+            }
+            // What is trimmed goes from the old end.
+            if let (Call::FinalRead, Some(hole)) =
+                (&operation.call, gaps.iter().find(|gap| gap.from > 0))
+            {
+                let witness = format!("a read of all of the log has the hole {hole:?}");
                 anomalies.push(observed.anomaly(Property::Reordered, witness));
             }
         }
