@@ -56,13 +56,18 @@ impl Taken {
         self.time.saturating_add(self.passed(at))
     }
 
+    /// What the time is at least.
+    fn floor(self, at: Duration) -> i64 {
+        self.time.saturating_add(self.passed(at) / HOLD_BACK)
+    }
+
     /// The time when the clock reads `wall`.
     fn next(self, at: Duration, wall: i64) -> Self {
         let passed = self.passed(at);
         let steady = self.steady(at);
         let believed = steady.saturating_add(if self.ahead > 0 { 0 } else { JUMP_MAX });
         let time = if wall <= believed {
-            wall.max(self.time.saturating_add(passed / HOLD_BACK))
+            wall.max(self.floor(at))
         } else {
             wall.min(steady.saturating_add(passed / CATCH_UP))
         };
@@ -110,15 +115,14 @@ impl GroupTime {
         now.time
     }
 
-    /// A leader says that it is this late. What is behind the time that has passed here since another one said so, or since
-    /// this node led, is not taken: the time never falls.
+    /// A leader says that it is this late. It is believed unless the time would fall here by it.
     pub(crate) fn hear(&self, time: i64) {
         let at = self.clock.since_boot();
         if time == 0 {
             return;
         }
         let mut last = self.last.lock();
-        if last.is_none_or(|last| last.steady(at) < time) {
+        if last.is_none_or(|last| last.floor(at) < time) {
             *last = Some(Taken { at, time, ahead: 0 });
         }
     }
@@ -209,6 +213,24 @@ mod tests {
             assert!((said..said + HOUR).contains(&now));
             time.hear(said - SECOND);
             assert!(time.now() >= now, "it fell");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_behind_is_followed_unless_the_time_would_fall() {
+        let time = GroupTime::new(Clock::system());
+        let began = start().time;
+        let long_ago = time.clock.since_boot().checked_sub(Duration::from_secs(10));
+        *time.last.lock() = Some(Taken {
+            at: long_ago.expect("the machine was not started just now"),
+            time: began,
+            ahead: 0,
+        });
+        // Ten seconds have passed: the time is at least five later.
+        for (said, followed) in [(6, 6), (4, 6), (7, 7)] {
+            time.hear(began + said * SECOND);
+            let last = time.last.lock().expect("it was taken");
+            assert_eq!(last.time, began + followed * SECOND);
         }
     }
 
