@@ -41,7 +41,13 @@ pub(super) async fn make_good(
 ) -> Result<Vec<Gap>, Status> {
     let mut gaps: Vec<Gap> = Vec::new();
     let mut entries = BTreeSet::new();
-    for hits in merged(std::mem::take(&mut page.lost)) {
+    for mut hits in merged(std::mem::take(&mut page.lost)) {
+        // What was taken in may have ended the page.
+        let end = page.end();
+        hits.offsets.retain(|offset| *offset >= end);
+        if hits.offsets.is_empty() {
+            break;
+        }
         entries.insert(hits.lost.entry.id.index);
         if entries.len() > LOST_MAX {
             return Err(error::read(&hits.why, &services.data_dir));
@@ -52,8 +58,11 @@ pub(super) async fn make_good(
     for left_out in std::mem::take(&mut page.unindexed) {
         unindexed(services, left_out, &mut gaps).await?;
     }
-    let end = page.next_before_offset.unwrap_or(0);
+    let end = page.end();
     gaps.retain(|gap| gap.to > end);
+    for gap in &mut gaps {
+        gap.from = gap.from.max(end);
+    }
     gaps.sort_by_key(|gap| Reverse(gap.from));
     Ok(gaps)
 }

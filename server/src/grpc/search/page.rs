@@ -33,7 +33,7 @@ impl Page {
     /// Names what the index lacks among the offsets that the page is over. With more of it than one answer names, the page
     /// ends in front of the rest.
     pub(super) fn leave_out(&mut self, gaps: Vec<IndexGap>, first_offset: u64) {
-        let from = self.next_before_offset.unwrap_or(0).max(first_offset);
+        let from = self.end().max(first_offset);
         let unindexed = gaps.into_iter().rev().filter(|gap| gap.to > from);
         self.unindexed = unindexed.collect();
         if self.unindexed.len() > UNINDEXED_MAX {
@@ -46,6 +46,8 @@ impl Page {
     /// Takes in more hits, and ends the page in front of what does not fit.
     pub(super) fn take_in(&mut self, found: impl IntoIterator<Item = (Hit, usize)>) {
         self.hits.extend(found);
+        let end = self.end();
+        self.hits.retain(|(hit, _)| offset(hit) >= end);
         self.hits
             .sort_by_key(|(hit, _)| std::cmp::Reverse(offset(hit)));
         let mut size = 0;
@@ -69,8 +71,15 @@ impl Page {
         last.is_some()
     }
 
-    /// The next page goes on in front of this offset.
+    /// The offset of the last record that the page is over.
+    pub(super) fn end(&self) -> u64 {
+        self.next_before_offset.unwrap_or(0)
+    }
+
+    /// The next page goes on in front of this offset: never in front of an older one than was said before, for what lies between
+    /// is gone from this page.
     fn end_at(&mut self, end: u64) {
+        let end = end.max(self.end());
         self.hits.retain(|(hit, _)| offset(hit) >= end);
         for lost in &mut self.lost {
             lost.offsets.retain(|offset| *offset >= end);
@@ -183,6 +192,10 @@ mod tests {
         assert_eq!(offsets(&cut), [1_950, 1_500]);
         assert_eq!(cut.next_before_offset, Some(1_500));
         assert_eq!(cut.unindexed, [gap(1_600)]);
+        // What comes later still, and lies behind the cut, is the next page's; the cut does not move back.
+        cut.take_in([a_hit(900, 100), a_hit(850, SEARCH_ANSWER_SIZE_MAX)]);
+        assert_eq!(offsets(&cut), [1_950, 1_500]);
+        assert_eq!(cut.next_before_offset, Some(1_500));
         let mut large = page(None);
         large.take_in([a_hit(1_999, SEARCH_ANSWER_SIZE_MAX + 1)]);
         assert_eq!(offsets(&large), [1_999], "one is always given");
