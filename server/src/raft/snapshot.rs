@@ -116,19 +116,27 @@ pub(crate) fn chain_of(checkpoint: &Checkpoint) -> Result<Option<u32>, Malformed
 
 /// For a start, before Raft's: what a crash, or a disk, has left of the last snapshot and its purge is made whole.
 pub(crate) async fn settle_at_open(log: &Log, reads: &Blocking) -> io::Result<()> {
-    let kept = log.clone();
-    let restored = reads.run(move || restore(&kept)).await;
-    restored.map_err(io::Error::other)??;
+    restore(log, reads).await?;
     complete_at_open(log).await
 }
 
 /// For a start: a snapshot that is lost, while what was in it is purged, is the checkpoint of the first boundary that is left
 /// (the same one, unless that is lost as well). Openraft would build one of the state now in its place: to a member that is
-/// sent it, all that is still here would be purged. Blocks.
-fn restore(log: &Log) -> io::Result<()> {
+/// sent it, all that is still here would be purged.
+async fn restore(log: &Log, reads: &Blocking) -> io::Result<()> {
     if log.snapshot().is_some() || log.state().purged.is_none() {
         return Ok(());
     }
+    let looked_at = log.clone();
+    let found = reads.run(move || first_checkpoint(&looked_at)).await;
+    match found.map_err(io::Error::other)? {
+        Some(found) => durably(|done| log.keep_snapshot(found, done)).await,
+        None => Ok(()),
+    }
+}
+
+/// The first boundary's checkpoint that can be read, as a snapshot.
+fn first_checkpoint(log: &Log) -> Option<Checkpoint> {
     for boundary in log.boundaries() {
         match log.checkpoint_at(boundary) {
             Ok(Some(found)) => {
@@ -136,14 +144,13 @@ fn restore(log: &Log) -> io::Result<()> {
                     boundary,
                     "the snapshot was lost: the checkpoint of this boundary takes its place"
                 );
-                let found = with_chain(&found, log.chain_crc_at(boundary));
-                return log.save_snapshot(&found).map_err(io::Error::other);
+                return Some(with_chain(&found, log.chain_crc_at(boundary)));
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, boundary, "this checkpoint can't be read"),
         }
     }
-    Ok(())
+    None
 }
 
 /// For a start: [`complete`] after a crash that came between a snapshot and its purge. Not where the state begins before the

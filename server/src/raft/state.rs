@@ -255,7 +255,7 @@ impl State {
         self.last_append_time
     }
 
-    /// Puts the group's append time as it was, from a checkpoint.
+    /// Puts the group's append time as it was, from a checkpoint; of one that does not say it, the latest that it names.
     pub(crate) fn restore_time(&mut self, last_append_time: i64) {
         self.last_append_time = self.last_append_time.max(last_append_time);
     }
@@ -267,6 +267,7 @@ impl State {
 
     /// Puts a log as it was, from a checkpoint.
     pub(crate) fn restore_log(&mut self, log: LogState) {
+        self.restore_time(log.info.last_append_time);
         self.by_name.insert(log.info.name.clone(), log.info.id);
         self.logs.insert(log.info.id, log);
     }
@@ -282,7 +283,9 @@ impl State {
             return false;
         };
         self.by_time.insert((state.last_append_time, log, id));
+        let last_append_time = state.last_append_time;
         producers.insert(id, state);
+        self.restore_time(last_append_time);
         true
     }
 

@@ -160,8 +160,7 @@ async fn a_lost_snapshot_is_had_from_its_boundary_and_nothing_more_is_purged() {
         rot(&file);
         for _ in 0..2 {
             let log = open(dir.path());
-            restore(&log).unwrap();
-            complete_at_open(&log).await.unwrap();
+            settle_at_open(&log, &Blocking::new(1, 4)).await.unwrap();
             assert_eq!(log.snapshot(), Some(snapshot.clone()));
             assert_eq!(log.state(), purged);
         }
@@ -172,8 +171,7 @@ async fn a_lost_snapshot_is_had_from_its_boundary_and_nothing_more_is_purged() {
         &dir.path().join(format!("group-1/log/{first:020}.ckpt")),
     );
     let log = open(dir.path());
-    restore(&log).unwrap();
-    complete_at_open(&log).await.unwrap();
+    settle_at_open(&log, &Blocking::new(1, 4)).await.unwrap();
     assert_eq!(log.snapshot().unwrap().applied.index + 1, boundaries[1]);
     assert_eq!(log.state(), purged);
 }
