@@ -215,12 +215,10 @@ fn read_deadline(services: &Services, metadata: &MetadataMap) -> Deadline {
 mod tests {
     use inkstone_proto::v1::{Effect, Reason};
 
-    use std::sync::Arc;
-    use std::sync::Barrier;
-
     use std::task::Poll;
 
     use futures::future::join_all;
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::grpc::lone_node::{LOG, LoneNode, within_ms};
@@ -243,11 +241,12 @@ mod tests {
         let node = LoneNode::leading().await;
         let services = &node.services;
         // Every reader is at work, and everybody waits who may.
-        let end = Arc::new(Barrier::new(2));
+        let (release, released) = oneshot::channel::<()>();
+        let mut released = Some(released);
         let mut reading = Vec::new();
         let refused = loop {
-            let waits = reading.is_empty().then(|| Arc::clone(&end));
-            let work = move || waits.is_some_and(|end| end.wait().is_leader());
+            let first = released.take();
+            let work = move || first.is_some_and(|released| released.blocking_recv().is_ok());
             let mut read = Box::pin(services.reads.run(work));
             match futures::poll!(&mut read) {
                 Poll::Pending => reading.push(read),
@@ -264,7 +263,7 @@ mod tests {
             LOG
         );
         assert!(services.group.log_info(LOG).is_none());
-        end.wait();
+        drop(release);
         join_all(reading).await;
     }
 }
