@@ -234,12 +234,22 @@ pub(crate) fn shutting_down() -> Status {
 
 /// No node that could be asked has an index.
 pub(crate) fn no_index() -> Status {
+    without_index("no node that could be reached has a search index now")
+}
+
+/// The index here lacks records that were damaged when it came to them and can be read again.
+pub(crate) fn index_behind_repair() -> Status {
+    without_index(
+        "the search index here does not have the records yet that were repaired in the log",
+    )
+}
+
+fn without_index(message: &str) -> Status {
     let detail = ErrorDetail {
         retryable: true,
         retry_after_ms: NO_LEADER_RETRY_MS,
         ..no_effect(Reason::NoIndex)
     };
-    let message = "no node that could be reached has a search index now";
     status(Code::Unavailable, message, &detail)
 }
 

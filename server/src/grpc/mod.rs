@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use inkstone_proto::FILE_DESCRIPTOR_SET;
+use inkstone_proto::v1::NodeInfo;
 use inkstone_proto::v1::admin_server::AdminServer;
 use inkstone_proto::v1::logs_server::LogsServer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -157,9 +158,16 @@ impl Services {
             .expect("the semaphore is never closed")
     }
 
-    /// A number that rises with every call, to spread work over the members.
-    pub(crate) fn turn(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+    /// All members but this node, beginning with another one at every call, to spread work over them.
+    pub(crate) fn other_members_in_turn(&self) -> Vec<NodeInfo> {
+        let own = self.group.node_id();
+        let mut members = self.group.members();
+        members.retain(|member| member.id != own);
+        if !members.is_empty() {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed) % members.len();
+            members.rotate_left(first);
+        }
+        members
     }
 }
 

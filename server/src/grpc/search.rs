@@ -252,13 +252,7 @@ async fn forward(
     request: &SearchRequest,
     deadline: Deadline,
 ) -> Result<SearchResponse, Status> {
-    let own = services.group.node_id();
-    let mut members = services.group.members();
-    members.retain(|member| member.id != own);
-    if !members.is_empty() {
-        let first = services.turn() % members.len();
-        members.rotate_left(first);
-    }
+    let members = services.other_members_in_turn();
     let mut last = error::no_index();
     for (asked, member) in members.iter().enumerate() {
         let left = u32::try_from(members.len() - asked).unwrap_or(u32::MAX);

@@ -49,14 +49,7 @@ pub(crate) struct Wanted {
 
 /// Asks the other members in turn; `None`: none of them has the records.
 pub(crate) async fn read_elsewhere(services: &Services, wanted: Wanted) -> Option<ReadChunk> {
-    let own = services.group.node_id();
-    let mut members = services.group.members();
-    members.retain(|member| member.id != own);
-    if !members.is_empty() {
-        let first = services.turn() % members.len();
-        members.rotate_left(first);
-    }
-    for member in members {
+    for member in services.other_members_in_turn() {
         match timeout(FORWARD_READ_TIMEOUT, ask(services, &member, wanted)).await {
             Ok(Ok(Answer::Records(chunk))) => return Some(chunk),
             Ok(Ok(Answer::Damaged { .. })) => {

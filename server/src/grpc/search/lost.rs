@@ -170,7 +170,7 @@ async fn unindexed(
             Unindexed::Purged(first) => at = first,
             // With all behind it.
             Unindexed::Absent if services.group.is_purged(log, at) => break,
-            Unindexed::Absent | Unindexed::Whole => return Err(error::no_index()),
+            Unindexed::Absent | Unindexed::Whole => return Err(error::index_behind_repair()),
             Unindexed::Lost(lost, why) => {
                 let lost = gap(services, log, &lost, &why).await?;
                 at = lost.to;
