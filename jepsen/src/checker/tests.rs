@@ -446,6 +446,29 @@ fn only_what_was_asked_for_in_time_and_not_refused_is_trimmed() {
 }
 
 #[test]
+fn what_was_trimmed_is_gone_from_the_old_end_and_nowhere_else() {
+    let hole = Outcome::Records {
+        records: [(0, 1), (2, 3)]
+            .map(|(offset, of)| Seen {
+                offset,
+                id: Some(id(of)),
+            })
+            .into(),
+        gaps: vec![Gap { from: 1, to: 2 }],
+        end: End::Tail,
+    };
+    let operations = vec![
+        append(&[id(1)], 0),
+        append(&[id(2)], 1),
+        append(&[id(3)], 2),
+        // It may have taken effect, but then the first record is gone as well.
+        trim(2, unknown()),
+        (Call::FinalRead, hole),
+    ];
+    finds(Property::Reordered, operations);
+}
+
+#[test]
 fn what_was_trimmed_does_not_come_back() {
     let trimmed = Outcome::Trimmed { first_offset: 1 };
     finds(

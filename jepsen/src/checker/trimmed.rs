@@ -6,8 +6,15 @@ use super::{Anomaly, Property};
 use crate::history::{Call, Level, Operation, Outcome};
 
 pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
+    let is_trim = |operation: &&&Operation| matches!(operation.call, Call::Trim { .. });
+    let trims: Vec<&Operation> = observed
+        .operations
+        .iter()
+        .filter(is_trim)
+        .copied()
+        .collect();
     let broken = observed.operations.iter().filter_map(|operation| {
-        let witness = gone(observed, operation).or_else(|| still_there(observed, operation))?;
+        let witness = gone(&trims, operation).or_else(|| still_there(&trims, operation))?;
         Some(observed.anomaly(Property::Overtrimmed, witness))
     });
     broken.collect()
@@ -15,8 +22,8 @@ pub(super) fn check(observed: &Observed<'_>) -> Vec<Anomaly> {
 
 /// The offset below which records may be gone when an answer comes at this time: any trim that was asked for until then
 /// may have taken effect, unless it was refused.
-fn trimmed_at_most(observed: &Observed<'_>, time: u64) -> u64 {
-    let asked = observed.operations.iter().filter_map(|operation| {
+fn trimmed_at_most(trims: &[&Operation], time: u64) -> u64 {
+    let asked = trims.iter().filter_map(|operation| {
         let Call::Trim { before } = operation.call else {
             return None;
         };
@@ -26,7 +33,7 @@ fn trimmed_at_most(observed: &Observed<'_>, time: u64) -> u64 {
     asked.max().unwrap_or(0)
 }
 
-fn gone(observed: &Observed<'_>, operation: &Operation) -> Option<String> {
+fn gone(trims: &[&Operation], operation: &Operation) -> Option<String> {
     let end = match (&operation.call, &operation.outcome) {
         (_, Outcome::Records { gaps, .. }) => gaps.iter().map(|gap| gap.to).max()?,
         (Call::Trim { before }, Outcome::Trimmed { first_offset }) if first_offset < before => {
@@ -35,14 +42,14 @@ fn gone(observed: &Observed<'_>, operation: &Operation) -> Option<String> {
         (_, Outcome::Trimmed { first_offset }) => *first_offset,
         _ => return None,
     };
-    let most = trimmed_at_most(observed, operation.returned);
+    let most = trimmed_at_most(trims, operation.returned);
     (end > most).then(|| {
         let Operation { node, call, .. } = operation;
         format!("node {node:?} answers {call:?} with everything below {end} trimmed, and at most {most} was asked for")
     })
 }
 
-fn still_there(observed: &Observed<'_>, operation: &Operation) -> Option<String> {
+fn still_there(trims: &[&Operation], operation: &Operation) -> Option<String> {
     let is_current = matches!(
         operation.call,
         Call::FinalRead
@@ -55,8 +62,9 @@ fn still_there(observed: &Observed<'_>, operation: &Operation) -> Option<String>
         return None;
     };
     let first = records.first().filter(|_| is_current)?.offset;
-    let before = observed.operations.iter();
-    let before = before.filter(|trim| trim.returned < operation.invoked);
+    let before = trims
+        .iter()
+        .filter(|trim| trim.returned < operation.invoked);
     let trimmed = before.filter_map(|trim| match trim.outcome {
         Outcome::Trimmed { first_offset } => Some(first_offset),
         _ => None,
