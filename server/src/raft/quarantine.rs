@@ -32,6 +32,7 @@ pub struct Quarantine {
 struct Inner {
     identity: Identity,
     info: v1::NodeInfo,
+    member_since: Option<u64>,
     /// Replaced after each repair.
     log: RwLock<Arc<Repair>>,
     repairs: Repairs,
@@ -50,9 +51,13 @@ impl Quarantine {
         );
         let fetcher = Fetcher::new(peers.clone(), identity.node_id);
         repairs.set_faults(log.faulty());
+        let mut member_since = None;
         if let Some(checkpoint) = log.checkpoint() {
-            match snapshot::members(checkpoint) {
-                Ok(members) => fetcher.learn(members),
+            match snapshot::membership(checkpoint) {
+                Ok(known) => {
+                    member_since = snapshot::member_since(&known, identity.node_id);
+                    fetcher.learn(known.nodes);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the members cannot be had from the checkpoint");
                 }
@@ -62,6 +67,7 @@ impl Quarantine {
             inner: Arc::new(Inner {
                 identity,
                 info,
+                member_since,
                 log: RwLock::new(log),
                 repairs,
                 peers,
@@ -99,8 +105,7 @@ impl Quarantine {
 
     /// The entry by which the newest checkpoint has this node as a member; `None`: it does not, or there is none.
     pub fn member_since(&self) -> Option<u64> {
-        let log = self.log();
-        snapshot::member_since(log.checkpoint()?, self.inner.identity.node_id)
+        self.inner.member_since
     }
 
     /// Remembers other nodes of the cluster.

@@ -99,8 +99,8 @@ impl Repairer {
         clock: Clock,
     ) -> Self {
         let fetcher = Fetcher::new(peers, node_id);
-        if let Some(Ok(members)) = log.checkpoint().as_ref().map(snapshot::members) {
-            fetcher.learn(members);
+        if let Some(Ok(known)) = log.checkpoint().as_ref().map(snapshot::membership) {
+            fetcher.learn(known.nodes);
         }
         let (suspects, suspected) = mpsc::channel(SUSPECTS_MAX);
         Self {

@@ -9,7 +9,7 @@ mod transfer;
 use std::io;
 
 use bytes::Bytes;
-use inkstone_proto::{peer_v1 as peer, v1};
+use inkstone_proto::peer_v1 as peer;
 use inkstone_storage::log::{Checkpoint, Log};
 use inkstone_storage::types::{EntryId, LogId};
 use openraft::storage::{Snapshot, SnapshotMeta};
@@ -44,17 +44,15 @@ pub(crate) fn encode(applied: EntryId, membership: &StoredMembership, state: &St
     }
 }
 
-/// The members that a checkpoint names.
-pub(crate) fn members(checkpoint: &Checkpoint) -> Result<Vec<v1::NodeInfo>, Malformed> {
-    let message = peer::Checkpoint::decode(checkpoint.body.clone())
+/// The membership that a checkpoint names. Passes over the producers, which are most of it.
+pub(crate) fn membership(checkpoint: &Checkpoint) -> Result<peer::Membership, Malformed> {
+    let message = peer::CheckpointMembership::decode(checkpoint.body.clone())
         .map_err(|error| Malformed(format!("checkpoint: {error}")))?;
-    Ok(message.membership.unwrap_or_default().nodes)
+    Ok(message.membership.unwrap_or_default())
 }
 
-/// The entry by which that node is a member, as a checkpoint has it.
-pub(crate) fn member_since(checkpoint: &Checkpoint, node: u64) -> Option<u64> {
-    let message = peer::Checkpoint::decode(checkpoint.body.clone()).ok()?;
-    let membership = message.membership?;
+/// The entry by which that node is a member.
+pub(crate) fn member_since(membership: &peer::Membership, node: u64) -> Option<u64> {
     let is_member = membership.nodes.iter().any(|member| member.id == node);
     is_member.then(|| membership.id.map_or(0, |id| id.index))
 }
