@@ -196,7 +196,6 @@ async fn carry_out(
         searcher,
         behind,
     } = covered(services, request, checked.consistency, patience).await?;
-    let query = checked.query;
     let fetch = Fetch {
         searcher,
         log: services.group.log().clone(),
@@ -205,7 +204,7 @@ async fn carry_out(
         deadline: deadline.earlier_by(clock, 8),
         request: index::SearchRequest {
             log: info.id,
-            query: query.clone(),
+            query: checked.query,
             limit: checked.limit,
             since: request.since,
             until: request.until,
@@ -215,13 +214,13 @@ async fn carry_out(
         data_dir: services.data_dir.clone(),
     };
     let held = room(services, deadline, connection).await?;
-    let mut page = timeout_at(
-        deadline.instant(),
-        services.searches.run(move || fetch.run()),
-    )
-    .await
-    .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
-    .map_err(error::searches_busy)??;
+    let searched = services
+        .searches
+        .run(move || fetch.run().map(|page| (page, fetch.request.query)));
+    let (mut page, query) = timeout_at(deadline.instant(), searched)
+        .await
+        .map_err(|_| error::timeout("the search took longer than timeout_ms; narrow it"))?
+        .map_err(error::searches_busy)??;
     let gaps = lost::make_good(services, (info.id, &query), &mut page);
     let gaps = timeout_at(deadline.instant(), gaps)
         .await
@@ -229,7 +228,6 @@ async fn carry_out(
     // Read after the search: what is indexed was applied before.
     let now = services.group.log_info_by_id(info.id).unwrap_or(info);
     let answer = SearchResponse {
-        hits: page.hits.into_iter().map(|(hit, _)| hit).collect(),
         indexed_next_offset: page.indexed_next_offset,
         committed_next_offset: now.next_offset.max(page.indexed_next_offset),
         complete: page.complete && gaps.is_empty(),
@@ -237,6 +235,7 @@ async fn carry_out(
         next_before_offset: page.next_before_offset,
         behind,
         gaps,
+        hits: page.into_hits(),
     };
     Ok((answer, held))
 }

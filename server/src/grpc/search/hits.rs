@@ -51,15 +51,9 @@ impl Fetch {
             found.offsets.truncate(kept);
             (found.more, found.complete) = (false, true);
         }
-        let mut page = Page {
-            hits: Vec::with_capacity(found.offsets.len()),
-            // Below the first offset there is nothing to find: also an index that never held it covers it.
-            indexed_next_offset: found.next_offset.max(self.first_offset),
-            complete: found.complete,
-            next_before_offset: None,
-            lost: Vec::new(),
-            unindexed: Vec::new(),
-        };
+        // Below the first offset there is nothing to find: also an index that never held it covers it.
+        let indexed_next_offset = found.next_offset.max(self.first_offset);
+        let mut page = Page::new(indexed_next_offset, found.complete);
         let mut rest = found.offsets.as_slice();
         while !rest.is_empty() && page.next_before_offset.is_none() {
             if expired() && page.end_here() {

@@ -98,6 +98,9 @@ async fn resolve(
     }: LostHits,
     gaps: &mut Vec<Gap>,
 ) -> Result<Vec<Record>, Status> {
+    // Also where another member helps out: it is to be repaired here.
+    let repairer = services.group.repairer();
+    repairer.suspect(&why, Some(lost.entry.id.index));
     let mut records = Vec::new();
     let mut rest: VecDeque<u64> = offsets.into_iter().rev().collect();
     while let Some(from) = rest.front().copied() {
@@ -130,8 +133,6 @@ async fn resolve(
 
 /// The gap that lost records leave, when no member has the first of them.
 async fn gap(services: &Services, log: LogId, lost: &Lost, why: &ReadError) -> Result<Gap, Status> {
-    let repairer = services.group.repairer();
-    repairer.suspect(why, Some(lost.entry.id.index));
     match look_for(services, log, lost).await {
         Copies::Nowhere { to } => Ok(Gap {
             from: lost.from,
@@ -172,6 +173,8 @@ async fn unindexed(
             Unindexed::Absent if services.group.is_purged(log, at) => break,
             Unindexed::Absent | Unindexed::Whole => return Err(error::index_behind_repair()),
             Unindexed::Lost(lost, why) => {
+                let repairer = services.group.repairer();
+                repairer.suspect(&why, Some(lost.entry.id.index));
                 let lost = gap(services, log, &lost, &why).await?;
                 at = lost.to;
                 gaps.push(lost);

@@ -19,7 +19,9 @@ const UNINDEXED_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Page {
     /// Newest first, with the bytes that each takes in an answer.
-    pub(crate) hits: Vec<(Hit, usize)>,
+    hits: Vec<(Hit, usize)>,
+    /// The bytes of all of them.
+    size: usize,
     pub(crate) indexed_next_offset: u64,
     pub(crate) complete: bool,
     pub(crate) next_before_offset: Option<u64>,
@@ -30,6 +32,24 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// A page without hits, over everything that a search has looked at.
+    pub(super) fn new(indexed_next_offset: u64, complete: bool) -> Self {
+        Self {
+            hits: Vec::new(),
+            size: 0,
+            indexed_next_offset,
+            complete,
+            next_before_offset: None,
+            lost: Vec::new(),
+            unindexed: Vec::new(),
+        }
+    }
+
+    /// Its hits, newest first.
+    pub(super) fn into_hits(self) -> Vec<Hit> {
+        self.hits.into_iter().map(|(hit, _)| hit).collect()
+    }
+
     /// Names what the index lacks among the offsets that the page is over. With more of it than one answer names, the page
     /// ends in front of the rest.
     pub(super) fn leave_out(&mut self, gaps: Vec<IndexGap>, first_offset: u64) {
@@ -45,20 +65,19 @@ impl Page {
 
     /// Takes in more hits, and ends the page in front of what does not fit.
     pub(super) fn take_in(&mut self, found: impl IntoIterator<Item = (Hit, usize)>) {
-        self.hits.extend(found);
         let end = self.end();
-        self.hits.retain(|(hit, _)| offset(hit) >= end);
-        self.hits
-            .sort_by_key(|(hit, _)| std::cmp::Reverse(offset(hit)));
-        let mut size = 0;
-        let fits = self.hits.iter().take_while(|(_, own)| {
-            size += own;
-            size <= SEARCH_ANSWER_SIZE_MAX
-        });
-        let fits = fits.count().max(1);
-        if fits < self.hits.len() {
-            let end = offset(&self.hits[fits - 1].0);
-            self.end_at(end);
+        for (hit, size) in found.into_iter().filter(|(hit, _)| offset(hit) >= end) {
+            let is_newer = |(known, _): &(Hit, usize)| offset(known) > offset(&hit);
+            let place = self.hits.partition_point(is_newer);
+            self.hits.insert(place, (hit, size));
+            self.size += size;
+        }
+        let before = self.hits.len();
+        while self.size > SEARCH_ANSWER_SIZE_MAX && self.hits.len() > 1 {
+            self.size -= self.hits.pop().map_or(0, |(_, size)| size);
+        }
+        if self.hits.len() < before {
+            self.end_here();
         }
     }
 
@@ -81,6 +100,7 @@ impl Page {
     fn end_at(&mut self, end: u64) {
         let end = end.max(self.end());
         self.hits.retain(|(hit, _)| offset(hit) >= end);
+        self.size = self.hits.iter().map(|(_, size)| size).sum();
         for lost in &mut self.lost {
             lost.offsets.retain(|offset| *offset >= end);
         }
@@ -139,14 +159,10 @@ mod tests {
     }
 
     fn page(next_before_offset: Option<u64>) -> Page {
-        Page {
-            hits: [1_950, 1_450, 350].map(|offset| a_hit(offset, 100)).into(),
-            indexed_next_offset: 2_000,
-            complete: true,
-            next_before_offset,
-            lost: Vec::new(),
-            unindexed: Vec::new(),
-        }
+        let mut page = Page::new(2_000, true);
+        page.take_in([1_950, 1_450, 350].map(|offset| a_hit(offset, 100)));
+        page.next_before_offset = next_before_offset;
+        page
     }
 
     fn offsets(page: &Page) -> Vec<u64> {
@@ -206,8 +222,7 @@ mod tests {
         let mut ended = page(None);
         assert!(ended.end_here());
         assert_eq!(ended.next_before_offset, Some(350));
-        let mut empty = page(None);
-        empty.hits.clear();
+        let mut empty = Page::new(2_000, true);
         assert!(!empty.end_here());
         assert_eq!(empty.next_before_offset, None);
     }
